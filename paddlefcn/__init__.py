@@ -1,0 +1,38 @@
+"""Semantic segmentation with fully convolutional networks in PaddlePaddle.
+
+``from paddlefcn import FCN8s, VGG16`` works and imports paddle only then.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> the module it comes from; resolved on first use, so that `--help` stays free of paddle
+_LAZY = {
+    "FCN8s": "paddlefcn.models",
+    "FCN16s": "paddlefcn.models",
+    "FCN32s": "paddlefcn.models",
+    "VGG": "paddlefcn.backbones",
+    "VGG11": "paddlefcn.backbones",
+    "VGG13": "paddlefcn.backbones",
+    "VGG16": "paddlefcn.backbones",
+    "VGG19": "paddlefcn.backbones",
+    "ConfusionMatrix": "paddlefcn.metrics",
+    "CrossEntropy": "paddlefcn.losses",
+    "Predictor": "paddlefcn.predictor",
+    "load_config": "paddlefcn.config",
+}
+__all__ = ["__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'paddlefcn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
