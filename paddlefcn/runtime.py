@@ -1,0 +1,175 @@
+"""Device, threads, seeds and quiet logs: the one place that touches the environment.
+
+`prepare` must run before paddle is imported, because the math library reads its settings once.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from paddlefcn.errors import UserError
+
+_QUIET = (
+    "No ccache found",
+    "When training, we now always track",
+    "Warning: 3D attention",
+)
+
+
+def prepare(threads: int | None = None) -> dict[str, str]:
+    """Sets threads, the MKL path for AMD processors and log levels; what the user set stays.
+
+    Call it before paddle is imported. Returns the settings made, for the log.
+    """
+    made: dict[str, str] = {}
+    if "paddle" not in sys.modules:
+        settings = {"OMP_NUM_THREADS": str(threads or _cores())}
+        if is_amd():
+            # MKL takes its slow path on AMD processors unless it is told which instructions there are
+            settings["MKL_DEBUG_CPU_TYPE"] = "5"
+        for name, value in settings.items():
+            if name not in os.environ:
+                os.environ[name] = value
+                made[name] = value
+        # 3: paddle prints a three-line warning about OMP_NUM_THREADS on stderr otherwise
+        os.environ.setdefault("GLOG_minloglevel", "2")
+    for message in _QUIET:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"paddle\..*")
+    return made
+
+
+def select_device(name: str | None) -> str:
+    """Selects "cpu", "gpu" or "gpu:N"; without a name, a GPU if there is one.
+
+    Raises:
+        UserError: the device was asked for and is not there, or is no device.
+    """
+    paddle = import_paddle()
+    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if name is None:
+        name = "gpu:0" if count else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdigit())):
+        raise UserError(f"--device {name}: expected cpu, gpu or gpu:N")
+    if kind == "gpu" and int(index or 0) >= count:
+        built = "this paddle has no GPU support (install paddlepaddle-gpu)"
+        reason = f"{count} GPU(s) found" if paddle.is_compiled_with_cuda() else built
+        raise UserError(f"--device {name}: {reason}")
+    device = f"gpu:{index or 0}" if kind == "gpu" else "cpu"
+    paddle.set_device(device)
+    return device
+
+
+def import_paddle() -> Any:
+    """Paddle itself, after `prepare`; a missing or broken installation is one readable line."""
+    prepare()
+    stderr = _SilencedStderr()
+    try:
+        with stderr:
+            import paddle
+    except ImportError as error:
+        raise UserError(
+            f"paddle cannot be imported ({error}); pip install paddlepaddle, or paddlepaddle-gpu"
+        ) from error
+    return paddle
+
+
+class _SilencedStderr:
+    """Keeps paddle's C++ banner about OMP_NUM_THREADS off the screen while it is imported."""
+
+    def __enter__(self) -> None:
+        sys.stderr.flush()
+        try:
+            self.saved = os.dup(2)
+        except OSError:
+            self.saved = -1
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        os.close(sink)
+
+    def __exit__(self, *error: object) -> None:
+        if self.saved >= 0:
+            os.dup2(self.saved, 2)
+            os.close(self.saved)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and paddle; augmentations have generators of their own."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    import_paddle().seed(seed)
+
+
+def is_amd() -> bool:
+    """Whether this is an AMD processor, where MKL needs to be told its instruction set."""
+    return "AuthenticAMD" in processor_details() or "AMD" in platform.processor()
+
+
+def processor_details() -> str:
+    """Vendor and model of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        wanted = ("vendor_id", "model name")
+        lines = info.read_text(errors="replace").splitlines()
+        values = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if line.startswith(wanted)}
+        return " ".join(values.values())
+    return f"{platform.processor()} {os.environ.get('PROCESSOR_IDENTIFIER', '')}".strip()
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, device, command, threads and git state: what `environment.json` holds."""
+    import numpy as np
+    import yaml
+
+    import paddlefcn
+
+    paddle = import_paddle()
+    return {
+        "paddlefcn": paddlefcn.__version__,
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "pyyaml": yaml.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor_details(),
+        "cores": _cores(),
+        "device": device,
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "mkl_debug_cpu_type": os.environ.get("MKL_DEBUG_CPU_TYPE"),
+        "command": sys.argv,
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> str | None:
+    """Commit of the working folder, with "+changes" if files differ; None outside of git."""
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() or None if commit.returncode == 0 else None
+
+
+def _cores() -> int:
+    """Cores this process may use (a container's limit counts, the machine's do not)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
