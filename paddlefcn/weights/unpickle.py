@@ -1,0 +1,265 @@
+"""Reading pickles without running anything from them.
+
+A pickle is a program: it may name any function of any module and call it. Here it may name only the
+few things that state dicts are made of, and none of those is the real one: each stands for a small
+function below that checks what it is given. So neither foreign code nor numpy's own unpickling ever
+sees the file's values, and no shape in the file allocates memory before its bytes are there.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from paddlefcn.errors import WeightsError
+
+# The pure Python machine: the C one gives a memo index of two billion its 32 GB.
+_Machine: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+# Extension codes, out-of-band buffers and NEWOBJ_EX are left out: no state dict has them.
+_OPCODES = (  # noqa: SIM905
+    "MARK STOP POP POP_MARK DUP FLOAT INT BININT BININT1 LONG BININT2 NONE BINPERSID REDUCE STRING "
+    "BINSTRING SHORT_BINSTRING UNICODE BINUNICODE APPEND BUILD GLOBAL DICT EMPTY_DICT APPENDS GET "
+    "BINGET INST LONG_BINGET LIST EMPTY_LIST OBJ PUT BINPUT LONG_BINPUT SETITEM TUPLE EMPTY_TUPLE "
+    "SETITEMS BINFLOAT PROTO NEWOBJ TUPLE1 TUPLE2 TUPLE3 NEWTRUE NEWFALSE LONG1 LONG4 BINBYTES "
+    "SHORT_BINBYTES SHORT_BINUNICODE BINUNICODE8 BINBYTES8 STACK_GLOBAL MEMOIZE FRAME"
+).split()
+_MAX_LINE = 65536  # the longest text line: int() of a longer one takes seconds
+
+Allowed = dict[tuple[str, str], Any]
+
+
+class RefusedError(WeightsError):
+    """A pickle that names something no weight file needs."""
+
+
+class PendingArray:
+    """A numpy array on its way: `_reconstruct` makes it empty, BUILD fills it."""
+
+    value: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+class PendingDtype:
+    """A plain numpy dtype on its way: its name first, its byte order with BUILD."""
+
+    def __init__(self, name: Any) -> None:
+        self.dtype = np.dtype(_text(name))
+        if self.dtype.kind not in "fiub":
+            raise RefusedError(f"it holds an array of dtype {name}; only numbers are read")
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if not isinstance(value, str) or len(value) > 32:
+        raise ValueError("a name was expected")
+    return value
+
+
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    if isinstance(data, str):  # pickled by Python 2
+        data = data.encode("latin-1")
+    if not isinstance(data, bytes) or not isinstance(dtype, PendingDtype):
+        raise ValueError("an array without plain bytes")
+    shape = tuple(int(size) for size in shape)
+    if any(size < 0 for size in shape) or len(shape) > 32:
+        raise ValueError(f"an array of shape {shape}")
+    if math.prod(shape) * dtype.dtype.itemsize != len(data):
+        raise ValueError(f"an array of shape {shape} in {len(data)} bytes")
+    if not data:  # an empty buffer is refused by numpy
+        return np.zeros(shape, dtype.dtype)
+    array = np.frombuffer(data, dtype=dtype.dtype)
+    return array.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(dtype: Any, data: Any) -> np.ndarray:
+    return _from_bytes(data, dtype, (), "C")
+
+
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    return _from_bytes(data, dtype, shape, str(order))
+
+
+def _encode(text: Any, encoding: Any) -> bytes:
+    # how Python 3 writes bytes into pickles of protocol 2
+    if encoding not in ("latin1", "latin-1"):
+        raise RefusedError(
+            f"refused: the file tries to call _codecs.encode with {str(encoding)[:40]!r}"
+        )
+    return text.encode("latin-1")
+
+
+def _eval(source: Any, scope: Any = None) -> Any:
+    # Paddle writes a dense tensor as eval('data', {'data': array}); nothing else is answered
+    if source != "data" or not isinstance(scope, dict) or set(scope) != {"data"}:
+        raise RefusedError(f"refused: the file tries to call builtins.eval({str(source)[:60]!r})")
+    return scope["data"]
+
+
+def _ordered_dict(*items: Any) -> Any:
+    return OrderedDict(*items)
+
+
+def _tuple(items: Any = ()) -> tuple:
+    return tuple(items)
+
+
+_NDARRAY = "numpy.ndarray, only named"
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> PendingArray:
+    if kind is not _NDARRAY:
+        raise RefusedError("refused: the file tries to build an array subclass")
+    return PendingArray()
+
+
+def _numpy_names() -> Allowed:
+    names: Allowed = {("numpy", "dtype"): lambda name, *_: PendingDtype(name)}
+    names["numpy", "ndarray"] = _NDARRAY
+    for core in ("numpy.core", "numpy._core"):
+        names[f"{core}.multiarray", "_reconstruct"] = _reconstruct
+        names[f"{core}.multiarray", "scalar"] = _scalar
+        names[f"{core}.numeric", "_frombuffer"] = _frombuffer
+    return names
+
+
+PLAIN: Allowed = {
+    **_numpy_names(),
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("builtins", "tuple"): _tuple,
+    ("__builtin__", "tuple"): _tuple,
+    ("builtins", "eval"): _eval,
+    ("__builtin__", "eval"): _eval,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _Bounded:
+    """A file whose reads cannot ask for more than is left of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        here = file.tell()
+        self._end = file.seek(0, io.SEEK_END)
+        self.size = self._end - here
+        file.seek(here)
+
+    def read(self, count: int) -> bytes:
+        if count > self._end - self._file.tell():
+            raise EOFError("the file ends inside a value")
+        return self._file.read(count)
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)  # type: ignore[attr-defined]
+
+    def readline(self) -> bytes:
+        line = self._file.readline(_MAX_LINE)
+        if len(line) == _MAX_LINE:
+            raise ValueError("a text line without an end")
+        return line
+
+
+class RestrictedUnpickler(_Machine):
+    """Pickle's own machine with the opcodes state dicts need and the names in `allowed` alone."""
+
+    dispatch: ClassVar[dict] = {
+        getattr(pickle, name)[0]: _Machine.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
+    }
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        allowed: Allowed = PLAIN,
+        persistent: Callable[[Any], Any] | None = None,
+    ) -> None:
+        bounded = _Bounded(file)
+        super().__init__(bounded, encoding="latin-1")
+        # a call copies what it is given, and one value can be given many times: count it
+        self._budget = 8 * bounded.size + 2**20
+        self._allowed = allowed
+        self._persistent = persistent
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._allowed[module, name]
+        except KeyError:
+            shown = f"{module}.{name}"[:120].replace("\n", " ")
+            raise RefusedError(
+                f"refused: the file tries to call {shown}, which no weight file needs"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._persistent is None:
+            raise pickle.UnpicklingError("a persistent id outside a PyTorch file")
+        return self._persistent(pid)
+
+    # the stack's top must be one of ours: anything else has a __setstate__ we have not written
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, (PendingArray, PendingDtype)):
+            self._charge(state)
+            target.__setstate__(state)
+        elif not isinstance(target, OrderedDict):  # a state dict's _metadata: of no use here
+            raise RefusedError(
+                f"refused: the file tries to set the state of a {type(target).__name__}"
+            )
+
+    def _charge(self, arguments: Any) -> None:
+        for value in arguments:
+            if isinstance(value, str):
+                self._budget -= len(value)
+            elif isinstance(value, (list, tuple, dict)):
+                self._budget -= 8 * len(value)
+        if self._budget < 0:
+            raise RefusedError("refused: the file copies its values over and over")
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        if not callable(function) or not isinstance(arguments, tuple):
+            raise RefusedError("refused: the file tries to call something that is not a function")
+        self._charge(arguments)
+        return function(*arguments)
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], arguments)
+
+    def _instantiate(self, function: Any, arguments: Any) -> None:
+        self.append(self._call(function, tuple(arguments)))
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.NEWOBJ[0]] = load_reduce
+
+
+def unpickle(
+    file: BinaryIO, allowed: Allowed = PLAIN, persistent: Callable[[Any], Any] | None = None
+) -> Any:
+    """The object of a pickle at the file's position; arrays come as PendingArray, see `settle`."""
+    return RestrictedUnpickler(file, allowed, persistent).load()
+
+
+def settle(value: Any) -> Any:
+    """An unpickled leaf with its pending array or tensor put in place."""
+    if isinstance(value, PendingArray):
+        if value.value is None:
+            raise ValueError("an array without its values")
+        return value.value
+    # Paddle writes a tensor inside other objects as (name, array)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], PendingArray):
+        return settle(value[1])
+    return value
