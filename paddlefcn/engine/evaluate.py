@@ -1,0 +1,158 @@
+"""Scores a network on a split: each image at its own size, against the label at its own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from paddlefcn.data.loader import read_ahead
+from paddlefcn.inference import Inference, WholeImage
+from paddlefcn.label_maps import label_map
+from paddlefcn.metrics import ConfusionMatrix, Scores
+
+if TYPE_CHECKING:
+    from paddlefcn.data.datasets import Sample, SegmentationDataset
+    from paddlefcn.data.images import Normalize, Resize
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found; `loss` is the mean over images, None if no loss was asked for.
+
+    `matrix` is what the scores were read from: matrices of parts of a split can be added.
+    """
+
+    scores: Scores
+    loss: float | None
+    matrix: ConfusionMatrix
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One scored image: `pred` and `label` are [H, W] class ids at the label's own size."""
+
+    index: int
+    sample: Sample
+    pred: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Resizes and normalises an image as at deployment; the label keeps its own size.
+
+    A class and not a closure, because the loader's worker processes receive it pickled.
+    """
+
+    normalize: Normalize
+    resize: tuple[Resize, ...] = ()
+
+    def __call__(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[H, W, C] any dtype -> [C, h, w] float32, and the label as it came."""
+        for step in self.resize:
+            image, _ = step(image)
+        return self.normalize(image), label
+
+
+def evaluate(
+    model: nn.Layer,
+    dataset: SegmentationDataset,
+    *,
+    normalize: Normalize,
+    resize: Sequence[Resize] = (),
+    inference: Inference | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    num_workers: int = 0,
+    class_names: Sequence[str] = (),
+    convention: str = "paper",
+    progress: Callable[[int, int], None] | None = None,
+    on_image: Callable[[ImageResult], None] | None = None,
+) -> Evaluation:
+    """Runs the network in eval mode over every image and scores it; modes are put back afterwards.
+
+    Args:
+        model: returns a list, the main logits [N, num_classes, H, W] first.
+        dataset: its label reader knows num_classes and ignore_index.
+        normalize: what makes the network's input of an image.
+        resize: steps before that; the scores are brought back to the label's size by bilinear
+            resizing and decided there.
+        inference: how the network is run; the whole image at once if not given.
+        loss: (logits [1, C, H, W], label [1, H, W] int64) -> scalar.
+        num_workers: processes that read ahead; 0 reads in this one.
+        class_names: for the scores per class.
+        convention: how the scores count absent classes, see paddlefcn.metrics.
+        progress: called with (images done, images in all) after each image.
+        on_image: called with each image's result, in the order of the data set.
+
+    Raises:
+        DataError: an image or a mask cannot be used.
+    """
+    reader = dataset.label_reader
+    matrix = ConfusionMatrix(reader.num_classes, reader.ignore_index)
+    run = inference or WholeImage()
+    losses: list[float] = []
+    pairs = read_ahead(dataset, Prepare(normalize, tuple(resize)), num_workers)
+    with eval_mode(model):
+        for done, (index, image, label, sample) in enumerate(pairs, start=1):
+            tensor = paddle.to_tensor(image[None])
+            pred, value = _predicted(model, tensor, label, run, loss)
+            matrix.update(pred, label)
+            losses += [] if value is None else [value]
+            if on_image is not None:
+                on_image(ImageResult(index, sample, pred, label))
+            if progress is not None:
+                progress(done, len(dataset))
+    mean_loss = sum(losses) / len(losses) if losses else None
+    return Evaluation(matrix.scores(list(class_names) or None, convention), mean_loss, matrix)
+
+
+@contextmanager
+def eval_mode(model: nn.Layer) -> Iterator[None]:
+    """The network in eval mode; each layer's own mode is put back at the end."""
+    layers = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in layers:
+            layer.training = training
+
+
+def predict_label_map(
+    model: nn.Layer, image: Tensor, inference: Inference, size: tuple[int, int]
+) -> np.ndarray:
+    """The class ids [H, W] at `size` of one prepared image [1, C, h, w].
+
+    At the image's own size the scores are held a band at a time, so that an image of any size can
+    be predicted with SlidingWindow.
+    """
+    if tuple(image.shape[2:]) == tuple(size):
+        return inference.label_map(model, image)[0]
+    return label_map(inference(model, image).numpy()[0], size)
+
+
+def _predicted(
+    model: nn.Layer,
+    image: Tensor,
+    label: np.ndarray,
+    inference: Inference,
+    loss: Callable[[Tensor, Tensor], Tensor] | None,
+) -> tuple[np.ndarray, float | None]:
+    """The label map at the label's size, and the loss there if one is asked for."""
+    size = (label.shape[0], label.shape[1])
+    if loss is None:
+        return predict_label_map(model, image, inference, size), None
+    scores = inference(model, image)
+    logits = paddle.log(scores.clip(min=1e-12)) if inference.probabilities else scores
+    if tuple(logits.shape[2:]) != size:
+        logits = F.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
+    with paddle.no_grad():
+        value = loss(logits, paddle.to_tensor(label[None].astype(np.int64)))
+    return label_map(scores.numpy()[0], size), float(value.item())
