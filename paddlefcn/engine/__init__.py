@@ -1,1 +1,1 @@
-"""The loops: training, evaluation, checkpoints, logs. They receive built objects."""
+"""Training and evaluation of built objects; knows no model, no config file and no component by name."""

@@ -1,0 +1,135 @@
+"""Checkpoints: everything a run needs to go on to the same result as if it had not been stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import numpy as safetensors
+
+from paddlefcn.engine.files import damage, recover_folder, write_folder, write_text
+from paddlefcn.errors import WeightsError
+
+if TYPE_CHECKING:
+    from paddlefcn.engine.averaging import Average
+
+
+@dataclasses.dataclass
+class State:
+    """How far a run is. The data position and the random numbers follow from `iteration` and the seed.
+
+    Attributes:
+        iteration: optimisation steps done.
+        evaluated: the last iteration that was evaluated.
+        best_score, best_iteration: the best evaluation so far (None before the first).
+        skipped: steps left out because their loss was not finite.
+    """
+
+    iteration: int = 0
+    evaluated: int = 0
+    best_score: float | None = None
+    best_iteration: int = 0
+    skipped: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read from disk."""
+
+    folder: Path
+    state: State
+    weights: Mapping[str, np.ndarray]
+    training: Mapping[str, np.ndarray]
+
+
+class Checkpoints:
+    """The `checkpoints/` and `best/` of one run folder."""
+
+    def __init__(self, run: Path, keep: int, metadata: Mapping[str, str]) -> None:
+        self.folder, self.best, self.keep = run / "checkpoints", run / "best", keep
+        self.metadata = dict(metadata)
+
+    def save(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> Path:
+        """Writes iter_N, marks it as the last, and removes what is older than the newest `keep`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"iter_{state.iteration}"
+        write_folder(target, self._files(state, weights, training))
+        write_text(self.folder / "last", target.name + "\n")
+        for _, old in self.numbered()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def save_best(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> None:
+        """Replaces best/."""
+        write_folder(self.best, self._files(state, weights, training))
+
+    def _files(
+        self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]
+    ) -> dict[str, bytes]:
+        return {
+            "model.safetensors": safetensors.save(
+                {name: np.ascontiguousarray(value) for name, value in weights.items()}, self.metadata
+            ),
+            "training.npz": _npz(training),
+            "state.json": json.dumps(dataclasses.asdict(state), indent=1).encode(),
+        }
+
+    def numbered(self) -> list[tuple[int, Path]]:
+        """The checkpoint folders, newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [
+            (int(path.name[5:]), path)
+            for path in self.folder.glob("iter_*")
+            if path.name[5:].isdigit() and path.is_dir()
+        ]
+        return sorted(found, reverse=True)
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest complete checkpoint and a line for every damaged one that is newer.
+
+        Raises:
+            WeightsError: there are checkpoints and all of them are damaged.
+        """
+        recover_folder(self.best)
+        notes = []
+        for _, folder in self.numbered():
+            problem = damage(folder)
+            if problem is None:
+                return _read(folder), notes
+            notes.append(f"checkpoint {folder} is damaged ({problem}); using the one before")
+        if notes:
+            raise WeightsError(f"every checkpoint in {self.folder} is damaged; the newest: {notes[0]}")
+        return None, []
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **{name.replace("/", "|"): value for name, value in arrays.items()})
+    return stream.getvalue()
+
+
+def _read(folder: Path) -> Checkpoint:
+    with np.load(folder / "training.npz", allow_pickle=False) as archive:
+        training = {name.replace("|", "/"): archive[name] for name in archive.files}
+    return Checkpoint(
+        folder=folder,
+        state=State(**json.loads((folder / "state.json").read_text(encoding="utf-8"))),
+        weights=safetensors.load_file(folder / "model.safetensors"),
+        training=training,
+    )
+
+
+def model_arrays(model: Any, average: Average) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The weights to use (averaged ones if there are any), and the raw ones that training goes on with."""
+    raw = {name: value.numpy() for name, value in model.state_dict().items()}
+    averaged = average.arrays()
+    if averaged is None:
+        return raw, {}
+    return averaged, {f"raw/{name}": value for name, value in raw.items()}

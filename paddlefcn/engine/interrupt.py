@@ -1,0 +1,38 @@
+"""SIGINT and SIGTERM: the iteration in flight ends first; a second signal stops at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import types
+from typing import Any
+
+
+class Interrupts:
+    """Within `with Interrupts() as interrupts:`, `interrupts.code` becomes 130 or 143 at a signal.
+
+    A second signal ends the process at once; files are written beside their target and renamed, so
+    nothing is damaged by that.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: whoever runs us there handles signals
+                break
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        code = 128 + number
+        if self.code:
+            os._exit(code)
+        self.code = code
