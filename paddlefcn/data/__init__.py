@@ -1,0 +1,1 @@
+"""Data: reading, data sets, transforms, loading, checks. Nothing in here imports paddle."""

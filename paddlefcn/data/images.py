@@ -1,0 +1,383 @@
+"""Reading, resizing and normalising images: the one room that training and deployment share.
+
+Sizes are (height, width); an image is HxWxC in RGB order and keeps the range of its file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from paddlefcn.data.tiff import is_tiff, read_tiff
+from paddlefcn.errors import DataError
+
+MAX_PIXELS = 178_956_970  # what Pillow warns at: a quarter of a gigabyte as 24-bit RGB, and 2 GB as float32
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
+# formats by name: Pillow's other plugins start programs (EPS) or are seldom hardened
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+    """(x / scale - mean) / std for every channel; HxWxC of any dtype -> float32 CxHxW.
+
+    `mean` and `std` are given in `order`: "BGR" reverses the three channels of an RGB image first.
+    """
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    order: str = "RGB"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if self.order not in ("RGB", "BGR"):
+            raise ValueError(f"order {self.order!r}: expected RGB or BGR")
+        if not self.mean or len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}: one each a channel")
+        if self.order == "BGR" and len(self.mean) != 3:
+            raise ValueError(f"order BGR needs 3 channels, mean has {len(self.mean)}")
+        if not self.scale > 0 or not min(self.std) > 0:
+            raise ValueError(f"scale {self.scale} and std {self.std} must be above 0")
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    @property
+    def fill(self) -> tuple[float, ...]:
+        """The value that becomes 0, in the image's own range and RGB order: what padding is made of."""
+        mean = self.mean[::-1] if self.order == "BGR" else self.mean
+        return tuple(value * self.scale for value in mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std), "order": self.order}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Normalize:
+        return cls(values["scale"], tuple(values["mean"]), tuple(values["std"]), values.get("order", "RGB"))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """HxWxC (RGB) -> contiguous float32 CxHxW. Raises DataError for another number of channels."""
+        if image.ndim != 3 or image.shape[2] != self.channels:
+            raise DataError(f"image of shape {image.shape}: expected HxWx{self.channels}, as data.normalize.mean")
+        out = np.empty((self.channels, *image.shape[:2]), np.float32)
+        planes = range(self.channels) if self.order == "RGB" else reversed(range(self.channels))
+        for index, plane in enumerate(planes):
+            factor = np.float32(1.0 / (self.scale * self.std[index]))
+            shift = np.float32(self.mean[index] / self.std[index])
+            # dtype: numpy 1 would compute uint8 times a float32 scalar in float16
+            np.multiply(image[:, :, plane], factor, out=out[index], dtype=np.float32, casting="unsafe")
+            out[index] -= shift
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """Resizes to `size` [h, w], a `short` or `long` side, by a `scale`, or up to a `multiple_of` pixels.
+
+    Exactly one is given. Images: bilinear, averaged over areas when shrinking; labels: nearest. As a
+    transform it takes (image HxWxC, label HxW or None) and draws nothing from `rng`.
+    """
+
+    size: Sequence[int] | None = None
+    short: int | None = None
+    long: int | None = None
+    scale: float | None = None
+    multiple_of: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in dataclasses.asdict(self).items() if value is not None]
+        if len(given) != 1:
+            names = "size, short, long, scale, multiple_of"
+            raise ValueError(f"Resize takes exactly one of {names}; got {', '.join(given) or 'none'}")
+        if self.size is not None:
+            object.__setattr__(self, "size", check_size("Resize size", self.size))
+        elif self.scale is not None:
+            check_number("Resize scale", self.scale, 1e-4, 1e4)
+        else:
+            name = given[0]
+            check_number(f"Resize {name}", getattr(self, name), 1, 65536, integer=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arguments, for YAML; `Resize(**d)` is equal again."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return {name: list(value) if name == "size" else value for name, value in given.items()}
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) that an image of this size becomes; at least 1x1."""
+        if self.size is not None:
+            return int(self.size[0]), int(self.size[1])
+        if self.multiple_of is not None:
+            step = self.multiple_of
+            return math.ceil(height / step) * step, math.ceil(width / step) * step
+        if self.short is not None:
+            factor = self.short / min(height, width)
+        elif self.long is not None:
+            factor = self.long / max(height, width)
+        else:
+            factor = float(self.scale or 1)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def __call__(
+        self, image: np.ndarray, label: np.ndarray | None = None, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        height, width = self.output_size(*image.shape[:2])
+        return resize_image(image, height, width), resize_label(label, height, width)
+
+
+def check_size(what: str, size: Any) -> tuple[int, int]:
+    """A [height, width] of positive integers, or one integer for both, as a tuple; else ValueError."""
+    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (list, tuple)) else ()
+    if len(pair) != 2 or any(type(n) is not int or not 1 <= n <= 65536 for n in pair):
+        raise ValueError(f"{what}: expected [height, width] of 1 to 65536 pixels, got {size!r}")
+    return pair[0], pair[1]
+
+
+def check_number(what: str, value: Any, low: float, high: float, *, integer: bool = False) -> None:
+    """ValueError unless `value` is a number (an integer) of low..high."""
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "an integer" if integer else "a number"
+        raise ValueError(f"{what}: expected {kind} of {low:g} to {high:g}, got {value!r}")
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, or averaged over areas when both sides shrink; HxWxC of uint8, uint16 or float32."""
+    if image.shape[:2] == (height, width):
+        return image
+    if height * width > MAX_PIXELS:
+        raise DataError(f"resizing {image.shape[0]}x{image.shape[1]} would make {height}x{width} pixels: too many")
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    # cv2's area averaging takes at most 4 channels
+    mode = cv2.INTER_AREA if shrinks and image.shape[2] <= 4 else cv2.INTER_LINEAR
+    out = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode)
+    return out.reshape(height, width, image.shape[2])
+
+
+def resize_label(label: np.ndarray | None, height: int, width: int) -> np.ndarray | None:
+    """Nearest by pixel centres, as the image is resized (cv2's INTER_NEAREST is off by half a pixel)."""
+    if label is None or label.shape == (height, width):
+        return label
+    rows = ((np.arange(height) + 0.5) * (label.shape[0] / height)).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * (label.shape[1] / width)).astype(np.intp)
+    return label[rows[:, None], columns[None, :]]
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """Every file with a known image suffix below `folder`, sorted; hidden ones are left out."""
+    base = Path(folder)
+    if not base.is_dir():
+        raise DataError(f"{base}: no such folder")
+    found = (path for path in base.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts))
+
+
+def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads an image as HxWxC uint8, uint16 or float32 in RGB order, its EXIF orientation applied.
+
+    A grey file is copied to 3 channels where 3 are wanted, a colour file becomes its luminance where 1
+    is wanted, and an alpha channel is dropped unless 2 (grey, alpha) or 4 channels are wanted.
+
+    Raises:
+        DataError: the file is missing, no image, damaged, too large, or has other channels.
+    """
+    return match_channels(_read(Path(path), "image", max_pixels), channels, path)
+
+
+def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS, *, colors: bool = False) -> np.ndarray:
+    """Reads a mask: HxW ids (palette indices, grey values; 8, 16 or 32 bit) or HxWx3 colours.
+
+    With `colors` a palette or grey mask is turned into its colours, HxWx3, too.
+
+    Raises:
+        DataError: the file is missing, no image, damaged, too large, or holds fractions.
+    """
+    mask = _read(Path(path), "colors" if colors else "mask", max_pixels)
+    if mask.shape[2] in (2, 4):
+        mask = mask[:, :, :-1]  # an alpha channel says nothing about classes
+    if mask.dtype.kind == "f":
+        if not np.array_equal(mask, np.rint(mask)) or np.abs(mask).max() > 2**31:
+            raise DataError(f"mask {path}: holds fractions; expected class ids as integers")
+        mask = mask.astype(np.int64)
+    if colors and mask.shape[2] == 1:
+        mask = np.repeat(mask, 3, axis=2)
+    if mask.shape[2] not in (1, 3):
+        raise DataError(f"mask {path}: has {mask.shape[2]} channels; expected 1 (class ids) or 3 (colours)")
+    return mask[:, :, 0] if mask.shape[2] == 1 else mask
+
+
+def match_channels(image: np.ndarray, channels: int, name: str | Path) -> np.ndarray:
+    """HxWxC with the wanted number of channels, as `read_image` explains; DataError if there is no way."""
+    have = image.shape[2]
+    if have == channels:
+        return image
+    if have in (2, 4) and channels in (1, 3):
+        image = image[:, :, :-1]
+        have -= 1
+    if have == channels:
+        return image
+    if have == 1 and channels == 3:
+        return np.repeat(image, 3, axis=2)
+    if have == 3 and channels == 1:
+        return _luminance(image)
+    raise DataError(
+        f"image {name}: has {have} channels, expected {channels}; give data.normalize.mean and std one value "
+        f"for each of {have} channels, or convert the file"
+    )
+
+
+def _luminance(image: np.ndarray) -> np.ndarray:
+    """ITU-R 601 luma in the fixed-point form of Pillow's "L", so that grey stays exactly grey."""
+    if image.dtype.kind == "f":
+        return (image @ np.float32([0.299, 0.587, 0.114]))[:, :, None].astype(np.float32)
+    red, green, blue = (image[:, :, i].astype(np.uint32) for i in range(3))
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
+    return luma.astype(image.dtype)[:, :, None]
+
+
+def _read(path: Path, kind: str, max_pixels: int) -> np.ndarray:
+    """HxWxC as the file holds it; every failure is a DataError naming it. kind: image, mask, colors."""
+    what = "mask" if kind == "colors" else kind
+    try:
+        if not path.is_file():
+            raise DataError("is a folder" if path.is_dir() else "no such file")
+        if path.stat().st_size == 0:
+            raise DataError("is empty")
+        array = _read_npy(path, max_pixels) if path.suffix.lower() == ".npy" else _decode(path, kind, max_pixels)
+        if array.size == 0:
+            raise DataError(f"has no pixels (shape {array.shape})")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError("holds values that are not finite")
+    except DataError as error:
+        raise DataError(f"{what} {path}: {error}") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{what} {path}: is no image (PNG, JPEG, TIFF, BMP or .npy)") from None
+    # decoders raise nearly anything on a damaged file; its name is what the user needs
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{what} {path}: cannot be read, damaged or truncated ({reason[:200]})") from error
+    return array
+
+
+def _check_pixels(height: int, width: int, max_pixels: int) -> None:
+    if height * width > max_pixels:
+        raise DataError(
+            f"{height}x{width} are {height * width} pixels, more than data.max_pixels {max_pixels}"
+        )
+
+
+def _read_npy(path: Path, max_pixels: int) -> np.ndarray:
+    # mapped, so that a lying header allocates nothing; pickled objects are refused
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3:
+        raise DataError(f"array of shape {array.shape}; expected HxW or HxWxC")
+    _check_pixels(array.shape[0], array.shape[1], max_pixels)
+    if array.dtype.kind not in "buif":
+        raise DataError(f"array of {array.dtype}; expected numbers")
+    if array.shape[0] * array.shape[1] * array.shape[2] > 16 * max_pixels:
+        raise DataError(f"array of shape {array.shape} is too large; expected HxWxC")
+    return _plain_dtype(np.array(array))
+
+
+def _plain_dtype(array: np.ndarray) -> np.ndarray:
+    """uint8, uint16 and float32 stay, bool becomes uint8; other integers stay if exact ids, others float32."""
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        if 0 <= low and high <= 65535:
+            return array.astype(np.uint16 if array.itemsize > 1 else np.uint8)
+        return array.astype(np.float64 if array.itemsize > 2 else np.float32).astype(np.float32)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(array.dtype.newbyteorder("="))
+
+
+def _decode(path: Path, kind: str, max_pixels: int) -> np.ndarray:
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # the user allows more than Pillow's own limit
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; the limit is checked here
+            with Image.open(path, formats=_FORMATS) as image:
+                _check_pixels(image.height, image.width, max_pixels)
+                return _oriented(_pixels(image, path, kind, max_pixels), image.getexif().get(0x0112, 1))
+    except Image.DecompressionBombError as error:
+        raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
+    except UnidentifiedImageError:
+        if is_tiff(path):  # more samples or other formats than Pillow knows
+            return _plain_dtype(read_tiff(path, lambda h, w: _check_pixels(h, w, max_pixels)))
+        raise
+
+
+def _pixels(image: Image.Image, path: Path, kind: str, max_pixels: int) -> np.ndarray:
+    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    if pages > 1:
+        raise DataError(f"holds {pages} pages; save them as {pages} files, or as one HxWxC .npy")
+    image.load()  # raises on truncated data, which cv2 would accept
+    if _sample_bits(image) > 8 and image.mode in ("RGB", "RGBA", "LA", "CMYK"):
+        return _deep_colors(path, image)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)[:, :, None] * np.uint8(1 if kind == "mask" else 255)
+    if image.mode in ("P", "PA"):
+        if kind == "mask":
+            return np.asarray(image if image.mode == "P" else image.getchannel(0))[:, :, None]
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
+        image = image.convert("RGB")  # CMYK, YCbCr, LAB …
+    array = np.asarray(image)
+    return _plain_dtype(array if array.ndim == 3 else array[:, :, None])
+
+
+def _sample_bits(image: Image.Image) -> int:
+    """Bits of a channel as the file holds them; Pillow reduces 16-bit colours to 8 without a word."""
+    if image.format == "TIFF":
+        bits: Any = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
+        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+    if image.format in ("PNG", "PPM"):
+        with open(str(image.filename), "rb") as file:  # type: ignore[attr-defined]
+            head = file.read(64)
+        if image.format == "PNG":
+            return head[24] if head[12:16] == b"IHDR" else 8
+        return 16 if image.mode == "RGB" and _ppm_maximum(head) > 255 else 8
+    return 8
+
+
+def _ppm_maximum(head: bytes) -> int:
+    words = [word for word in head.split() if not word.startswith(b"#")]
+    return int(words[3]) if len(words) > 3 and words[3].isdigit() else 255
+
+
+def _deep_colors(path: Path, image: Image.Image) -> np.ndarray:
+    """16-bit colours by cv2, from bytes: its imread cannot open every file name on Windows."""
+    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if array is None or array.shape[:2] != (image.height, image.width):
+        raise DataError(f"16-bit {image.format} in mode {image.mode} cannot be decoded; save it as .npy")
+    array = array if array.ndim == 3 else array[:, :, None]
+    if array.shape[2] >= 3:
+        order = [2, 1, 0, 3][: array.shape[2]]
+        array = array[:, :, order]
+    if image.mode == "LA" and array.shape[2] == 4:
+        array = array[:, :, [0, 3]]  # cv2 spreads grey with alpha to four channels
+    return np.ascontiguousarray(array)
+
+
+def _oriented(array: np.ndarray, orientation: Any) -> np.ndarray:
+    """EXIF orientation 1 to 8, as a viewer shows the picture."""
+    if orientation in (5, 6, 7, 8):
+        array = array.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
