@@ -1,0 +1,142 @@
+"""VGG (Simonyan and Zisserman, ICLR 2015): five stages of 3x3 convolutions, each then pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import paddle
+from paddle import nn
+
+from paddlefcn.layers import CeilMaxPool, ConvBNReLU
+
+# what conv1_1 pads: "same" keeps the grid, "reference" is what the FCN authors did (their 100
+# pixels make room for the unpadded 7x7 fc6 behind the pools, however small the image)
+FIRST_PADDING = {"same": 1, "reference": 100}
+WIDTH_FACTORS = (1, 2, 4, 8, 8)
+
+
+class VGG(nn.Layer):
+    """The convolutions of VGG without its classifier, pooling rounded up.
+
+    ``forward([N,in_channels,H,W])`` gives the five pooled maps, with ``channels`` at
+    ``strides``. Any size from one pixel on; pooling halves height and width and rounds up.
+    """
+
+    fc6_kernel = 7  # the cells (rows and columns) that the classifier's first layer looks at
+
+    def __init__(
+        self,
+        arch: Sequence[int],
+        *,
+        width: int = 64,
+        widths: Sequence[int] | None = None,
+        batch_norm: bool = True,
+        in_channels: int = 3,
+        padding: str = "same",
+    ) -> None:
+        """Give the number of convolutions a stage, ``arch``: [2,2,3,3,3] is VGG16.
+
+        ``width``: channels of the first stage; the others have 2, 4, 8 and 8 times as many, unless
+        ``widths`` gives all five. ``padding``: ``same``, or ``reference`` (conv1_1 pads 100).
+        """
+        super().__init__()
+        widths = [width * factor for factor in WIDTH_FACTORS] if widths is None else list(widths)
+        _check_stages(arch, widths)
+        if padding not in FIRST_PADDING:
+            raise ValueError(f"padding: got {padding!r}, expected same or reference")
+        self.channels = tuple(widths)
+        self.strides = (2, 4, 8, 16, 32)
+        self.batch_norm = batch_norm
+        self.padding = padding
+        # names, not layers: whoever replaces a layer (quantisation does) must be obeyed
+        self.stages: list[list[str]] = []
+        for stage, (count, channels) in enumerate(zip(arch, widths), start=1):
+            names = [f"conv{stage}_{number}" for number in range(1, count + 1)]
+            for name in names:
+                pixels = FIRST_PADDING[padding] if name == "conv1_1" else 1
+                block = ConvBNReLU(in_channels, channels, padding=pixels, batch_norm=batch_norm)
+                setattr(self, name, block)
+                in_channels = channels
+            self.stages.append(names)
+        self.pool = CeilMaxPool(2, 2)
+
+    def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
+        x = image
+        pooled = []
+        for names in self.stages:
+            for name in names:
+                x = getattr(self, name)(x)
+            x = self.pool(x)
+            pooled.append(x)
+        return pooled
+
+    def output_sizes(self, size: int) -> list[int]:
+        """Heights (or widths) of the five maps for an image of height (or width) ``size``."""
+        sizes = []
+        for names in self.stages:
+            for name in names:
+                size = getattr(self, name).output_size(size)
+            size = self.pool.output_size(size)
+            sizes.append(size)
+        return sizes
+
+
+def _check_stages(arch: Sequence[int], widths: Sequence[int]) -> None:
+    """Raise ValueError unless both lists hold five positive whole numbers."""
+    for name, values in (("arch", arch), ("widths", widths)):
+        whole = all(isinstance(value, int) and value > 0 for value in values)
+        if len(values) != len(WIDTH_FACTORS) or not whole:
+            raise ValueError(
+                f"{name}: got {list(values)}, expected five positive whole numbers, one a stage "
+                f"(VGG16: arch [2, 2, 3, 3, 3], widths [64, 128, 256, 512, 512])"
+            )
+
+
+class _NamedVGG(VGG):
+    """A VGG whose number of convolutions is in its name."""
+
+    arch: ClassVar[tuple[int, ...]]
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        widths: Sequence[int] | None = None,
+        batch_norm: bool = True,
+        in_channels: int = 3,
+        padding: str = "same",
+    ) -> None:
+        """See `VGG`."""
+        super().__init__(
+            self.arch,
+            width=width,
+            widths=widths,
+            batch_norm=batch_norm,
+            in_channels=in_channels,
+            padding=padding,
+        )
+
+
+class VGG11(_NamedVGG):
+    """VGG with 8 convolutions (configuration A)."""
+
+    arch = (1, 1, 2, 2, 2)
+
+
+class VGG13(_NamedVGG):
+    """VGG with 10 convolutions (configuration B)."""
+
+    arch = (2, 2, 2, 2, 2)
+
+
+class VGG16(_NamedVGG):
+    """VGG with 13 convolutions (configuration D), the one that FCN was published on."""
+
+    arch = (2, 2, 3, 3, 3)
+
+
+class VGG19(_NamedVGG):
+    """VGG with 16 convolutions (configuration E)."""
+
+    arch = (2, 2, 4, 4, 4)
