@@ -1,0 +1,340 @@
+"""The only place where a name in YAML meets a class.
+
+`validate` checks every name and argument of a config against the classes' own signatures, before any
+data or device is touched; the `build_*` functions make the objects.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from paddlefcn.backbones import BACKBONES
+from paddlefcn.config import Component, Config, nearest
+from paddlefcn.data import DATASETS, TRANSFORMS
+from paddlefcn.data.datasets import LabelReader, SegmentationDataset
+from paddlefcn.data.images import Resize
+from paddlefcn.data.loader import TrainLoader
+from paddlefcn.data.transforms import Compose
+from paddlefcn.errors import ConfigError
+from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
+from paddlefcn.models import MODELS
+from paddlefcn.optim import OPTIMIZERS, SCHEDULES, Groups
+from paddlefcn.yaml_files import describe
+
+if TYPE_CHECKING:
+    from paddle import nn
+    from paddle.optimizer import Optimizer
+
+Table = Mapping[str, Callable[..., Any]]
+_GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
+
+
+def validate(config: Config) -> None:
+    """Checks every `type` and argument of the config.
+
+    Raises:
+        ConfigError: an unknown name, an unknown or missing argument, a wrong type; with the key's path.
+    """
+    _check_source(config)
+    for transform in config.data.train_transforms:
+        _make_transform(config, transform)
+    for transform in config.data.val_transforms:
+        if transform.type != "Resize":
+            raise ConfigError(
+                f"{transform.where}.type: {transform.type!r}; what a deployed model does too may stand "
+                "in val_transforms: Resize"
+            )
+        _make_transform(config, transform)
+    _check_model(config)
+    for component in config.loss:
+        _loss_arguments(component)
+        _check_class_weights(config, component)
+    if not config.loss:
+        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
+    _check_arguments(SCHEDULES, config.schedule, given=("total",))
+    build_schedule(config, total=1)
+
+
+def build_dataset(config: Config, split: str) -> SegmentationDataset:
+    """The pairs of a split ("train", "val" or "test") with the reader of their masks."""
+    data = config.data
+    args = _checked(DATASETS, data.source, given=("root", "split"))
+    source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
+    reader = LabelReader(
+        num_classes=data.num_classes,
+        ignore_index=data.ignore_index,
+        label_map=data.label_map,
+        color_table=data.color_table,
+        max_pixels=data.max_pixels,
+    )
+    return SegmentationDataset(source, reader, data.normalize.channels, data.max_pixels)
+
+
+def build_train_transforms(config: Config) -> Compose:
+    """The augmentations of `data.train_transforms`, in their order."""
+    return Compose([_make_transform(config, item) for item in config.data.train_transforms])
+
+
+def build_resize(config: Config) -> tuple[Resize, ...]:
+    """The steps of `data.val_transforms`, which deployment does too."""
+    return tuple(_make_transform(config, item) for item in config.data.val_transforms)
+
+
+def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
+    """Endless augmented batches; a step of `train.accumulate` batches takes that many."""
+    return TrainLoader(
+        dataset,
+        build_train_transforms(config),
+        config.data.normalize,
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+        num_workers=config.data.num_workers,
+        on_bad_image=config.data.on_bad_image,
+    )
+
+
+def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
+    """The network on its backbone, with the weights that `pretrained` names, if any."""
+    model_class, model_args, backbone, backbone_args = _model_parts(config)
+    sources = {"model": model_args.pop("pretrained", None), "backbone": backbone_args.pop("pretrained", None)}
+    built = _construct(
+        BACKBONES[backbone.type], backbone, in_channels=config.data.normalize.channels, **backbone_args
+    )
+    num_classes = config.data.num_classes
+    model = _construct(model_class, config.model, backbone=built, num_classes=num_classes, **model_args)
+    if pretrained and any(sources.values()):
+        from paddlefcn.weights import load_pretrained
+
+        for what, layer in (("backbone", built), ("model", model)):
+            if sources[what]:
+                load_pretrained(layer, sources[what], what=what, normalize=config.data.normalize)
+    return model
+
+
+def build_losses(config: Config, model: nn.Layer) -> WeightedLosses:
+    """The loss entries with a weight for each output.
+
+    Raises:
+        ConfigError: an entry has another number of weights than the model has outputs.
+    """
+    entries = []
+    for component in config.loss:
+        args = _loss_arguments(component)
+        weights = args.pop("weights", [1.0] + [0.0] * (model.num_outputs - 1))
+        if len(weights) != model.num_outputs:
+            raise ConfigError(
+                f"{component.where}.weights: {len(weights)} weights, but {config.model.type} has "
+                f"{model.num_outputs} outputs in training, the main one first"
+            )
+        if _accepts(LOSSES[component.type], "ignore_index"):
+            args.setdefault("ignore_index", config.data.ignore_index)
+        entries.append(LossEntry(_construct(LOSSES[component.type], component, **args), weights))
+    return WeightedLosses(entries)
+
+
+def build_optimizer(config: Config, model: nn.Layer) -> Optimizer:
+    """The optimizer over the model's parameter groups; its rate is set before every step."""
+    args = dict(config.optimizer.args)
+    groups = Groups(**{key: args.pop(key) for key in _GROUP_KEYS if key in args})
+    return _construct(OPTIMIZERS[config.optimizer.type], config.optimizer, model=model, groups=groups, **args)
+
+
+def build_schedule(config: Config, total: int) -> Any:
+    """The learning rate as a function of the iteration, over a run of `total`."""
+    args = _checked(SCHEDULES, config.schedule, given=("total",))
+    return _construct(SCHEDULES[config.schedule.type], config.schedule, total=total, **args)
+
+
+# ---- names and arguments ---------------------------------------------------------------------------
+
+
+def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[str, Any]]:
+    """The model's class and arguments, its backbone's component and arguments, all checked."""
+    model_class = _lookup(MODELS, config.model)
+    model_args = {key: value for key, value in config.model.args.items() if key != "backbone"}
+    pretrained = {"pretrained": model_args.pop("pretrained", None)}
+    _check_arguments(
+        MODELS, Component(config.model.type, model_args, config.model.where), ("backbone", "num_classes")
+    )
+    node = config.model.args.get("backbone", {"type": getattr(model_class, "default_backbone", "VGG16")})
+    where = f"{config.model.where}.backbone"
+    if isinstance(node, str):
+        node = {"type": node}
+    if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
+        raise ConfigError(f"{where}: expected {{type: VGG16, …}}, got {describe(node)}")
+    implied = _construct(model_class.backbone_arguments, config.model, **model_args)
+    own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
+    backbone = Component(node["type"], {**implied, **own}, where)
+    args = _checked(BACKBONES, backbone, given=("in_channels",))
+    return model_class, {**model_args, **pretrained}, backbone, {**args, "pretrained": node.get("pretrained")}
+
+
+def _check_model(config: Config) -> None:
+    _, model_args, backbone, backbone_args = _model_parts(config)
+    for where, args in ((config.model.where, model_args), (backbone.where, backbone_args)):
+        source = args["pretrained"]
+        if source is not None and not isinstance(source, str):
+            raise ConfigError(f"{where}.pretrained: expected a path, URL or name, got {describe(source)}")
+
+
+def _check_source(config: Config) -> None:
+    _checked(DATASETS, config.data.source, given=("root", "split"))
+
+
+def _make_transform(config: Config, component: Component) -> Any:
+    made = _lookup(TRANSFORMS, component)
+    injected: dict[str, Any] = {}
+    if _accepts(made, "ignore_index"):
+        injected["ignore_index"] = config.data.ignore_index
+    if _accepts(made, "fill"):
+        # what a pixel of the data set's mean looks like before normalisation, in the file's own order
+        fill = [mean * config.data.normalize.scale for mean in config.data.normalize.mean]
+        injected["fill"] = fill[::-1] if config.data.normalize.order == "BGR" and len(fill) == 3 else fill
+    given = tuple(key for key in injected if key not in component.args)
+    return _construct(made, component, **{**injected, **_checked(TRANSFORMS, component, given=given)})
+
+
+def _loss_arguments(component: Component) -> dict[str, Any]:
+    args = dict(component.args)
+    weights = args.pop("weights", None)
+    _check_arguments(LOSSES, Component(component.type, args, component.where), (), names=("weights",))
+    if weights is None:
+        return args
+    numbers = isinstance(weights, list) and weights and all(_is_number(weight) for weight in weights)
+    if not numbers or min(weights) < 0 or not any(weights):
+        raise ConfigError(
+            f"{component.where}.weights: expected one factor an output, such as [1.0, 0.4], got {describe(weights)}"
+        )
+    return {**args, "weights": [float(weight) for weight in weights]}
+
+
+def _check_class_weights(config: Config, component: Component) -> None:
+    weights = component.args.get("class_weights")
+    if weights is not None and len(weights) != config.data.num_classes:
+        raise ConfigError(
+            f"{component.where}.class_weights: {len(weights)} factors for {config.data.num_classes} classes"
+        )
+
+
+def _lookup(table: Table, component: Component) -> Callable[..., Any]:
+    if component.type not in table:
+        raise ConfigError(
+            f"{component.where}.type: unknown {component.type!r}{nearest(component.type, table)}"
+        )
+    return table[component.type]
+
+
+def _checked(table: Table, component: Component, given: tuple[str, ...]) -> dict[str, Any]:
+    _check_arguments(table, component, given)
+    return dict(component.args)
+
+
+def _check_arguments(
+    table: Table,
+    component: Component,
+    given: tuple[str, ...],
+    extra: type | None = None,
+    names: tuple[str, ...] = (),
+) -> None:
+    """Arguments against the signature: unknown, missing, wrong type. `given` are passed by build."""
+    made = _lookup(table, component)
+    parameters = {
+        name: parameter
+        for source in (made, *([extra] if extra else []))
+        for name, parameter in inspect.signature(source).parameters.items()
+        if name not in given and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    hints = {**_hints(made), **(_hints(extra) if extra else {})}
+    for key, value in component.args.items():
+        if key not in parameters:
+            raise ConfigError(
+                f"{component.where}: {component.type} takes no {key!r}{nearest(key, [*parameters, *names])}"
+            )
+        if key in hints and not _fits(value, hints[key]):
+            raise ConfigError(
+                f"{component.where}.{key}: expected {_said(hints[key])}, got {describe(value)}"
+            )
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in component.args:
+            raise ConfigError(f"{component.where}: {component.type} needs {name!r}")
+
+
+def _hints(made: Any) -> dict[str, Any]:
+    return typing.get_type_hints(made.__init__ if inspect.isclass(made) else made)
+
+
+def _accepts(made: Any, name: str) -> bool:
+    return name in inspect.signature(made).parameters
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value can be passed where a parameter is annotated with `hint`."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if origin is typing.Literal:
+        return value in inner
+    if inner and type(None) in inner or origin is typing.Union:
+        return any(_fits(value, part) for part in inner)
+    if hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return _is_number(value)
+    if hint is str:
+        return isinstance(value, str)
+    return _fits_container(value, origin or hint, inner)
+
+
+def _fits_container(value: Any, kind: Any, inner: tuple[Any, ...]) -> bool:
+    if not inspect.isclass(kind):
+        return True
+    if issubclass(kind, Mapping):
+        return isinstance(value, Mapping)
+    if kind in (list, tuple) or issubclass(kind, typing.Sequence):
+        items = [part for part in inner if part is not Ellipsis]
+        if not isinstance(value, list):
+            return False
+        if kind is tuple and len(inner) > 1 and Ellipsis not in inner:
+            return len(value) == len(inner) and all(_fits(x, part) for x, part in zip(value, inner))
+        return not items or all(_fits(item, items[0]) for item in value)
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _said(hint: Any) -> str:
+    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if hint in words:
+        return words[hint]
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(repr(item) for item in inner)
+    if type(None) in inner or origin is typing.Union:
+        return " or ".join(_said(part) for part in inner)
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping"
+    if inner:
+        return f"a list ({_said(inner[0])} each)"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _construct(made: Callable[..., Any], component: Component, **arguments: Any) -> Any:
+    """Calls the class; what it says about its arguments is said with the key's path."""
+    try:
+        return made(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise  # a DataError or WeightsError already names its file
+        raise ConfigError(f"{component.where}: {error}") from error
