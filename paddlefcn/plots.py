@@ -1,0 +1,180 @@
+"""Plots: training curves, confusion matrix, class shares, a prediction in one picture.
+
+matplotlib's Figure objects are drawn by the Agg canvas directly: no pyplot, so no global state, no
+window and nothing to close.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from paddlefcn.files import write_bytes
+from paddlefcn.metrics import Scores
+from paddlefcn.visualize import Palette, displayable, drawable, font_path
+
+Record = Mapping[str, Any]
+_WRITTEN_CLASSES = 25  # with more classes than this the figures in the cells could not be read
+
+
+def plot_curves(records: Iterable[Record], path: str | Path) -> None:
+    """Draws a run's records (the lines of metrics.jsonl) as PNG.
+
+    Losses of training (raw and smoothed) and validation; learning rate; mean IoU and pixel
+    accuracy. A record may hold `stage`: where it changes a line is drawn, and if `iter` starts
+    again there, the stages are put one behind the other.
+    """
+    rows, borders = _behind_each_other(list(records))
+    picture = Figure(figsize=(11, 7.5), layout="constrained")
+    loss, rate, score = picture.subplots(3, 1, sharex=True, height_ratios=[3, 1, 2])
+    _line(loss, rows, "loss", label=None, alpha=0.3, color="C0")
+    _smooth(loss, rows)
+    _line(loss, rows, "val_loss", label="validation", color="C1", marker="o", markersize=3)
+    loss.set_ylabel("loss")
+    _line(rate, rows, "learning_rate", label=None, color="C2")
+    rate.set_ylabel("learning rate")
+    _line(score, rows, "mean_iou", label="mean IoU", color="C3", marker="o", markersize=3)
+    _line(score, rows, "pixel_accuracy", label="pixel accuracy", color="C4", marker=".")
+    score.set(ylabel="score", ylim=(0, 1), xlabel="iteration")
+    for axes in (loss, rate, score):
+        axes.grid(alpha=0.3)
+        for border, name in borders:
+            axes.axvline(border, color="gray", linestyle="--", linewidth=1)
+            if axes is loss:
+                axes.annotate(f" {name}", (border, 1), xycoords=("data", "axes fraction"), va="top")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best", fontsize=9)
+    _save(picture, path)
+
+
+def plot_confusion(scores: Scores, path: str | Path) -> None:
+    """Draws the confusion matrix as PNG: of each class's pixels (rows) the share of each answer."""
+    names = [row.name for row in scores.per_class]
+    matrix = np.asarray(scores.confusion_matrix, np.float64)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(24.0, 3 + 0.45 * len(names))
+    picture = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = picture.subplots()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    picture.colorbar(drawn, ax=axes, shrink=0.8, label="share of the class's pixels")
+    labels = [drawable(name, index) for index, name in enumerate(names)]
+    axes.set_xticks(range(len(names)), labels, rotation=90)
+    axes.set_yticks(range(len(names)), labels)
+    _set_fonts([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    axes.set(xlabel="prediction", ylabel="truth", title=f"{scores.images} images")
+    if len(names) <= _WRITTEN_CLASSES:
+        for row, column in np.argwhere(shares >= 0.005):
+            value = shares[row, column]
+            colour = "white" if value > 0.5 else "black"
+            text = f"{100 * value:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    _save(picture, path)
+
+
+def figure(
+    image: np.ndarray,
+    labels: np.ndarray,
+    overlay: np.ndarray,
+    shares: Sequence[tuple[str, int, float]],
+    palette: Palette,
+    path: str | Path,
+) -> None:
+    """Draws a prediction as one PNG: image, map, overlay and a bar of each class's share.
+
+    Args:
+        image: [H, W, C] of any type.
+        labels: [H, W, 3] uint8, the map in its colours.
+        overlay: [H', W', 3] uint8.
+        shares: (name, id, share 0..1) of each class to show, in the order of the bars.
+        palette: one colour a class.
+        path: where the PNG goes.
+    """
+    picture = Figure(figsize=(12, 8.5), layout="constrained")
+    panels = picture.subplots(2, 2).ravel()
+    shown = (("image", displayable(image)), ("map", labels), ("overlay", overlay))
+    for axes, (title, pixels) in zip(panels, shown):
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set_title(title)
+        axes.axis("off")
+    plot_shares(panels[3], shares, palette)
+    _save(picture, path)
+
+
+def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], palette: Palette) -> None:
+    """Horizontal bars of (name, id, share 0..1) in the classes' colours."""
+    labels = [drawable(name, index) for name, index, _ in shares]
+    colours = [[part / 255 for part in palette[index]] for _, index, _ in shares]
+    values = [100 * share for _, _, share in shares]
+    bars = axes.barh(range(len(shares)), values, color=colours, edgecolor="gray")
+    axes.bar_label(bars, [f"{value:.1f} %" for value in values], padding=3, fontsize=9)
+    axes.set_yticks(range(len(shares)), labels)
+    _set_fonts(axes.get_yticklabels())
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 115), xlabel="share of the pixels, %", title="class shares")
+
+
+def _behind_each_other(records: list[Record]) -> tuple[list[Record], list[tuple[float, str]]]:
+    """The records with `iter` growing over all stages, and where each stage begins."""
+    rows: list[Record] = []
+    borders: list[tuple[float, str]] = []
+    offset, last, stage = 0.0, 0.0, None
+    for record in records:
+        if not _is_number(record.get("iter")):
+            continue
+        if record.get("stage") is not None and record.get("stage") != stage:
+            stage = record["stage"]
+            offset = last if record["iter"] + offset < last else offset
+            borders.append((last, str(stage)))
+        last = max(last, record["iter"] + offset)
+        rows.append({**record, "iter": record["iter"] + offset})
+    return rows, borders
+
+
+def _points(rows: Iterable[Record], key: str) -> tuple[list[float], list[float]]:
+    pairs = [(row["iter"], row[key]) for row in rows if _is_number(row.get(key))]
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def _line(axes: Axes, rows: Iterable[Record], key: str, **style: Any) -> None:
+    x, y = _points(rows, key)
+    if x:
+        # a single point is no line: it needs a mark to be seen
+        axes.plot(x, y, **({"marker": "o", **style} if len(x) == 1 else style))
+
+
+def _smooth(axes: Axes, rows: Iterable[Record]) -> None:
+    """The running mean of the training loss, so that a trend shows through the noise."""
+    x, y = _points(rows, "loss")
+    if not x:
+        return
+    width = max(1, len(y) // 25)
+    sums = np.cumsum([0.0, *y])
+    index = np.arange(1, len(y) + 1)
+    start = np.maximum(0, index - width)
+    axes.plot(x, (sums[index] - sums[start]) / (index - start), color="C0", label="training")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _set_fonts(texts: Iterable[Any]) -> None:
+    for text in texts:
+        path = font_path(text.get_text())
+        if path is not None:
+            text.set_fontproperties(FontProperties(fname=path, size=9))
+
+
+def _save(picture: Figure, path: str | Path) -> None:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(picture).print_png(buffer)
+    write_bytes(path, buffer.getvalue())
