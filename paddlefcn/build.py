@@ -7,8 +7,9 @@ data or device is touched; the `build_*` functions make the objects.
 from __future__ import annotations
 
 import inspect
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.backbones import BACKBONES
@@ -278,7 +279,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     if origin is typing.Literal:
         return value in inner
-    if inner and type(None) in inner or origin is typing.Union:
+    if origin in (typing.Union, types.UnionType):
         return any(_fits(value, part) for part in inner)
     if hint is type(None):
         return value is None
@@ -298,7 +299,7 @@ def _fits_container(value: Any, kind: Any, inner: tuple[Any, ...]) -> bool:
         return True
     if issubclass(kind, Mapping):
         return isinstance(value, Mapping)
-    if kind in (list, tuple) or issubclass(kind, typing.Sequence):
+    if kind in (list, tuple) or issubclass(kind, Sequence):
         items = [part for part in inner if part is not Ellipsis]
         if not isinstance(value, list):
             return False
@@ -319,7 +320,7 @@ def _said(hint: Any) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return " or ".join(repr(item) for item in inner)
-    if type(None) in inner or origin is typing.Union:
+    if origin in (typing.Union, types.UnionType):
         return " or ".join(_said(part) for part in inner)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a mapping"

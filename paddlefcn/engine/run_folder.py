@@ -40,13 +40,19 @@ def claim_new(save_dir: Path) -> Claim:
     """
     for number in range(1, 10_000):
         folder = save_dir if number == 1 else save_dir.with_name(f"{save_dir.name}-{number}")
+        if not _is_free(folder):
+            continue
         claim = _try_claim(folder)
         if claim is None:
             continue
-        if all(path.name == _LOCK for path in folder.iterdir()):
+        if _is_free(folder):  # looked at again now that nobody else can write there
             return claim
         claim.release()
     raise OutputError(f"{save_dir} and 9,998 siblings are taken; choose another train.save_dir")
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.is_dir() or all(path.name == _LOCK for path in folder.iterdir())
 
 
 def claim_existing(folder: Path) -> Claim:

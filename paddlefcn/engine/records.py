@@ -1,0 +1,143 @@
+"""What a run writes down: metrics.jsonl (the truth), the VisualDL log (made from it), train.log.
+
+metrics.jsonl holds what is the same in every repetition of the run; clock values go to timing.jsonl
+and VisualDL. A VisualDL log whose last record was torn by a kill can be neither read nor appended to,
+so a resumed run writes a new one from these records.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from paddlefcn.engine.files import said, write_text
+
+Record = dict[str, Any]
+
+
+def read_records(path: Path) -> list[Record]:
+    """The complete lines of a JSON-lines file; a last line torn by a kill is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("iter"), int):
+            records.append(record)
+    return records
+
+
+class Records:
+    """The growing records of one run.
+
+    Args:
+        folder: the run's folder.
+        upto: iterations after this one are cut (a resume continues there).
+        evaluated: whether the evaluation of iteration `upto` itself stays.
+        log_iters: VisualDL gets a training point (the mean of the iterations since the last) this often.
+    """
+
+    def __init__(self, folder: Path, *, upto: int, evaluated: bool, log_iters: int) -> None:
+        self.folder, self.log_iters = folder, log_iters
+        self.metrics = [
+            record
+            for record in read_records(folder / "metrics.jsonl")
+            if record["iter"] < upto or (record["iter"] == upto and (evaluated or "mean_iou" not in record))
+        ]
+        timing = [r for r in read_records(folder / "timing.jsonl") if r["iter"] <= upto]
+        _write_lines(folder / "metrics.jsonl", self.metrics)
+        _write_lines(folder / "timing.jsonl", timing)
+        with said(folder / "metrics.jsonl"):
+            self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+            self._timing = open(folder / "timing.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._window: list[Record] = []
+        shutil.rmtree(folder / "vdl", ignore_errors=True)
+        from visualdl import LogWriter
+
+        self._vdl = LogWriter(logdir=str(folder / "vdl"), file_name="vdlrecords.run.log", display_name="run")
+        for record in self.metrics:
+            self._show(record)
+        for record in timing:
+            self._show_timing(record)
+
+    def write(self, record: Record) -> None:
+        """Adds a training or an evaluation line."""
+        self.metrics.append(record)
+        self._append(self._metrics, record)
+        self._show(record)
+
+    def write_timing(self, record: Record) -> None:
+        """Adds clock values: images a second, share of time waiting for data."""
+        self._append(self._timing, record)
+        self._show_timing(record)
+
+    def write_texts(self, texts: Mapping[str, str], hparams: Mapping[str, Any]) -> None:
+        """The config and the hyper-parameters, once a run."""
+        for tag, text in texts.items():
+            self._vdl.add_text(tag, text, step=0)
+        self._vdl.add_hparams(
+            hparams_dict=dict(hparams), metrics_list=["score/mean_iou", "loss/val", "loss/train"]
+        )
+
+    def write_image(self, tag: str, image: Any, iteration: int) -> None:
+        """A preview [H, W, 3] uint8."""
+        self._vdl.add_image(tag, image, step=iteration)
+
+    def close(self) -> None:
+        """Ends every file."""
+        self._metrics.close()
+        self._timing.close()
+        self._vdl.close()
+
+    def _append(self, stream: Any, record: Record) -> None:
+        with said(Path(stream.name)):
+            stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            stream.flush()
+
+    def _show(self, record: Record) -> None:
+        step = record["iter"]
+        if "mean_iou" in record:
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self._vdl.add_scalar("loss/val" if name == "val_loss" else f"score/{name}", value, step)
+            return
+        self._window.append(record)
+        if step % self.log_iters == 0 or step == 1:
+            losses = [item["loss"] for item in self._window if item["loss"] is not None]
+            if losses:
+                self._vdl.add_scalar("loss/train", sum(losses) / len(losses), step)
+            self._vdl.add_scalar("learning_rate", record["learning_rate"], step)
+            self._window = []
+
+    def _show_timing(self, record: Record) -> None:
+        for name, value in record.items():
+            if name != "iter":
+                self._vdl.add_scalar(f"clock/{name}", value, record["iter"])
+
+
+def _write_lines(path: Path, records: Iterable[Record]) -> None:
+    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+class TextLog:
+    """train.log: plain lines with the time of day."""
+
+    def __init__(self, path: Path) -> None:
+        with said(path):
+            self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+
+    def __call__(self, line: str) -> None:
+        with said(Path(self._stream.name)):
+            self._stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()

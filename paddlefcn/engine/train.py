@@ -1,0 +1,205 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paddle
+
+from paddlefcn.engine.averaging import Average
+from paddlefcn.engine.checkpoint import Checkpoints, State, model_arrays
+from paddlefcn.engine.interrupt import Interrupts
+from paddlefcn.engine.progress import TrainingProgress
+from paddlefcn.engine.records import Records
+from paddlefcn.errors import RunError
+from paddlefcn.optim import load_optimizer_state, optimizer_state
+
+if TYPE_CHECKING:
+    from paddle import nn
+    from paddle.optimizer import Optimizer
+
+    from paddlefcn.data.loader import Batch, TrainLoader
+    from paddlefcn.engine.checkpoint import Checkpoint
+    from paddlefcn.engine.evaluate import Evaluation
+    from paddlefcn.losses import WeightedLosses
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """Raised by an evaluation that was stopped by a signal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long and how often; durations in optimisation steps."""
+
+    iters: int
+    eval_iters: int
+    accumulate: int
+    seed: int
+    best: str
+    skip_nan: int
+    save_iters: int
+
+
+class Trainer:
+    """Everything a run needs, built; `run` is the loop.
+
+    `evaluate(iteration, interrupted)` scores the validation split; it raises Interrupted as soon as
+    `interrupted()` says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Layer,
+        losses: WeightedLosses,
+        optimizer: Optimizer,
+        schedule: Callable[[int], float],
+        loader: TrainLoader,
+        evaluate: Callable[[int, Callable[[], bool]], Evaluation],
+        checkpoints: Checkpoints,
+        plan: Plan,
+        average: Average,
+    ) -> None:
+        self.model, self.losses, self.optimizer, self.schedule = model, losses, optimizer, schedule
+        self.loader, self.evaluate, self.checkpoints = loader, evaluate, checkpoints
+        self.plan, self.average = plan, average
+        self.state = State()
+        self.last_saved: Path | None = None
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint: weights, optimizer, averages, best score."""
+        training = checkpoint.training
+        raw = {name[4:]: value for name, value in training.items() if name.startswith("raw/")}
+        self.model.set_state_dict({k: paddle.to_tensor(v) for k, v in (raw or checkpoint.weights).items()})
+        self.average.load(checkpoint.weights)
+        slots = {name[6:]: value for name, value in training.items() if name.startswith("optim/")}
+        load_optimizer_state(self.optimizer, self.model, slots)
+        self.state, self.last_saved = checkpoint.state, checkpoint.folder
+
+    def run(self, records: Records, progress: TrainingProgress) -> int:
+        """Trains to the end of the plan; returns 0, or 130 / 143 when a signal stopped it.
+
+        Raises:
+            RunError: the loss is not finite, or a file could not be written.
+            DataError: an image or mask that stops the run.
+        """
+        plan, state = self.plan, self.state
+        batches = self.loader.batches(start=state.iteration * plan.accumulate)
+        self.model.train()
+        with Interrupts() as interrupts:
+            if self._due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
+                self._evaluate(records, progress, interrupts)
+            while state.iteration < plan.iters and not interrupts.code:
+                iteration = state.iteration + 1
+                learning_rate = self.schedule(iteration)
+                self.optimizer.set_lr(learning_rate)
+                paddle.seed(_seed(plan.seed, iteration))  # dropout follows from the iteration alone
+                loss = self._step(batches, progress, iteration, learning_rate)
+                self.average.update(iteration)
+                state.iteration = iteration
+                records.write({"iter": iteration, "loss": loss, "learning_rate": learning_rate})
+                clock = progress.step(iteration, loss, learning_rate)
+                if clock:
+                    records.write_timing({"iter": iteration, **clock})
+                if self._due(iteration, plan.eval_iters) and not interrupts.code:
+                    self._evaluate(records, progress, interrupts)
+                if self._due(iteration, plan.save_iters) or interrupts.code:
+                    progress.aside(self.save)
+        return interrupts.code
+
+    def _due(self, iteration: int, every: int) -> bool:
+        return iteration > 0 and (iteration % every == 0 or iteration == self.plan.iters)
+
+    def _step(
+        self, batches: Iterator[Batch], progress: TrainingProgress, iteration: int, learning_rate: float
+    ) -> float | None:
+        """One optimisation step over `accumulate` batches; None where its loss was not finite."""
+        statistics = self._statistics()
+        total, names = 0.0, []
+        for _ in range(self.plan.accumulate):
+            batch = progress.waited(batches)
+            outputs = self.model(paddle.to_tensor(batch.image))
+            loss = self.losses(outputs, paddle.to_tensor(batch.label)) / self.plan.accumulate
+            loss.backward()
+            total += loss.item()
+            names += batch.names
+        if not math.isfinite(total):
+            self.optimizer.clear_grad()
+            for buffer, value in statistics:  # the forward pass has spoilt BatchNorm's running values
+                buffer.set_value(value)
+            self._not_finite(total, names, iteration, learning_rate, progress)
+            return None
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+        return total
+
+    def _statistics(self) -> list[tuple[Any, Any]]:
+        if not self.plan.skip_nan:
+            return []
+        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+
+    def _not_finite(
+        self,
+        loss: float,
+        names: list[str],
+        iteration: int,
+        learning_rate: float,
+        progress: TrainingProgress,
+    ) -> None:
+        where = f"loss is {loss} at iteration {iteration} (learning rate {learning_rate:.3g}, batch: {', '.join(names)})"
+        self.state.skipped += 1
+        if self.state.skipped <= self.plan.skip_nan:
+            progress.say(f"{where}; step left out ({self.state.skipped} of {self.plan.skip_nan} allowed)")
+            return
+        good = f"last good checkpoint: {self.last_saved}" if self.last_saved else "no checkpoint yet"
+        raise RunError(f"{where}; {good}; lower schedule.learning_rate or look at these files")
+
+    def _evaluate(self, records: Records, progress: TrainingProgress, interrupts: Interrupts) -> None:
+        """Scores the validation split, writes it down, and keeps the weights if they are the best."""
+        state = self.state
+        try:
+            with self.average.applied():
+                result = progress.aside(
+                    lambda: self.evaluate(state.iteration, lambda: interrupts.code != 0)
+                )
+        except Interrupted:
+            return
+        scores = result.scores.to_dict()
+        names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
+        state.evaluated = state.iteration
+        records.write(
+            {"iter": state.iteration, "val_loss": result.loss, **{name: scores[name] for name in names}}
+        )
+        score = scores[self.plan.best]
+        is_best = score is not None and (state.best_score is None or score > state.best_score)
+        if is_best:
+            state.best_score, state.best_iteration = score, state.iteration
+            progress.aside(lambda: self.checkpoints.save_best(state, *self._arrays()))
+        loss_text = "" if result.loss is None else f"val loss {result.loss:.4f}  "
+        progress.say(
+            f"eval at {state.iteration}: {loss_text}mean IoU {_shown(scores['mean_iou'])}  pixel accuracy "
+            f"{_shown(scores['pixel_accuracy'])}{'  (best so far)' if is_best else ''}"
+        )
+
+    def save(self) -> None:
+        """Writes a checkpoint of the state as it is."""
+        self.last_saved = self.checkpoints.save(self.state, *self._arrays())
+
+    def _arrays(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        weights, raw = model_arrays(self.model, self.average)
+        slots = optimizer_state(self.optimizer, self.model)
+        return weights, {**raw, **{f"optim/{name}": value for name, value in slots.items()}}
+
+
+def _seed(seed: int, iteration: int) -> int:
+    # spreads neighbouring iterations over the whole range, so that their streams have nothing in common
+    return (seed * 1_000_003 + iteration * 2_654_435_761) % 2**31
+
+
+def _shown(score: float | None) -> str:
+    return "none" if score is None else f"{score:.4f}"
