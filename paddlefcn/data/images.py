@@ -311,6 +311,8 @@ def _decode(path: Path, kind: str, max_pixels: int) -> np.ndarray:
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; the limit is checked here
             with Image.open(path, formats=_FORMATS) as image:
                 _check_pixels(image.height, image.width, max_pixels)
+                if image.format == "TIFF" and image.tag_v2.get(277, 1) > len(image.getbands()):  # type: ignore[attr-defined]
+                    raise UnidentifiedImageError  # Pillow would leave channels out
                 return _oriented(_pixels(image, path, kind, max_pixels), image.getexif().get(0x0112, 1))
     except Image.DecompressionBombError as error:
         raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
