@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,12 +78,10 @@ def open_output(path: str | Path, overwrite: bool) -> Path:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside the target and renames it; NaN and infinities become null."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    from paddlefcn.files import write_text
+
     text = json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, target)
+    write_text(path, text + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from paddlefcn.engine.files import damage, recover_folder, write_folder, write_text
+from paddlefcn.files import damage, recover_folder, write_folder, write_text
 from paddlefcn.errors import WeightsError
 
 if TYPE_CHECKING:

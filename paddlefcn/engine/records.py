@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paddlefcn.engine.files import said, write_text
+from paddlefcn.files import said, write_text
 
 Record = dict[str, Any]
 

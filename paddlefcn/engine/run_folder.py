@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from paddlefcn.engine.files import said
+from paddlefcn.files import said
 from paddlefcn.errors import OutputError
 
 _LOCK = ".lock"
