@@ -208,7 +208,8 @@ def _loss_arguments(component: Component) -> dict[str, Any]:
     numbers = isinstance(weights, list) and weights and all(_is_number(weight) for weight in weights)
     if not numbers or min(weights) < 0 or not any(weights):
         raise ConfigError(
-            f"{component.where}.weights: expected one factor an output, such as [1.0, 0.4], got {describe(weights)}"
+            f"{component.where}.weights: expected one factor an output, such as [1.0, 0.4], "
+            f"got {describe(weights)}"
         )
     return {**args, "weights": [float(weight) for weight in weights]}
 
@@ -256,9 +257,7 @@ def _check_arguments(
                 f"{component.where}: {component.type} takes no {key!r}{nearest(key, [*parameters, *names])}"
             )
         if key in hints and not _fits(value, hints[key]):
-            raise ConfigError(
-                f"{component.where}.{key}: expected {_said(hints[key])}, got {describe(value)}"
-            )
+            raise ConfigError(f"{component.where}.{key}: expected {_said(hints[key])}, got {describe(value)}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in component.args:
             raise ConfigError(f"{component.where}: {component.type} needs {name!r}")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.data.loader import TrainLoader
     from paddlefcn.engine.evaluate import Evaluation
-    from paddlefcn.engine.progress import TrainingProgress
-    from paddlefcn.engine.records import Records
     from paddlefcn.engine.run_folder import Claim
     from paddlefcn.engine.train import Trainer
 
@@ -213,8 +211,8 @@ class _Session:
         lines = [
             f"paddlefcn on paddle {runtime.import_paddle().__version__}, {device} "
             f"({runtime.processor_details()}); run folder {self.folder}",
-            f"{config.model.type}: {parameters / 1e6:.2f} million parameters; {len(self.train_set)} training and "
-            f"{len(self.val_set)} validation images, {config.data.num_classes} classes",
+            f"{config.model.type}: {parameters / 1e6:.2f} million parameters; {len(self.train_set)} training "
+            f"and {len(self.val_set)} validation images, {config.data.num_classes} classes",
         ]
         longer = trainer.schedule.longer_than_the_run()  # type: ignore[attr-defined]
         return [*lines, f"note: the schedule is longer than the run: {longer}"] if longer else lines
@@ -294,9 +292,10 @@ def _closing(folder: Path, recipe: str, trainer: Trainer, loader: TrainLoader, c
     if code:
         return [
             *lines,
-            f"stopped by a signal after iteration {state.iteration}; checkpoint {trainer.last_saved}; go on with "
-            f"--resume {folder}",
+            f"stopped by a signal after iteration {state.iteration}; checkpoint "
+            f"{trainer.last_saved}; go on with --resume {folder}",
         ]
+    run = f"-c {recipe} --weights {folder}"
     best = "none" if state.best_score is None else f"{state.best_score:.4f}"
     return [
         *lines,
@@ -306,7 +305,7 @@ def _closing(folder: Path, recipe: str, trainer: Trainer, loader: TrainLoader, c
         f"  previews       {folder / 'preview'}",
         f"  VisualDL       visualdl --logdir {folder / 'vdl'} --disable-telemetry",
         "next:",
-        f"  python tools/val.py -c {recipe} --weights {folder}",
-        f"  python tools/predict.py -c {recipe} --weights {folder} --input IMAGE_OR_FOLDER --output {folder}/predicted",
-        f"  python tools/export.py -c {recipe} --weights {folder} --output {folder}/exported",
+        f"  python tools/val.py {run}",
+        f"  python tools/predict.py {run} --input IMAGE_OR_FOLDER --output {folder}/predicted",
+        f"  python tools/export.py {run} --output {folder}/exported",
     ]

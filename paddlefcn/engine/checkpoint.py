@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from paddlefcn.files import damage, recover_folder, write_folder, write_text
 from paddlefcn.errors import WeightsError
+from paddlefcn.files import damage, recover_folder, write_folder, write_text
 
 if TYPE_CHECKING:
     from paddlefcn.engine.averaging import Average

@@ -112,6 +112,6 @@ class Steps:
 
 def clock_time(seconds: float) -> str:
     """Seconds as 1:02 or 3:05:09."""
-    minutes, second = divmod(int(round(max(0.0, seconds))), 60)
+    minutes, second = divmod(round(max(0.0, seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from paddlefcn.files import said
 from paddlefcn.errors import OutputError
+from paddlefcn.files import said
 
 _LOCK = ".lock"
 _PARTS = ("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json")

@@ -151,7 +151,8 @@ class Trainer:
         learning_rate: float,
         progress: TrainingProgress,
     ) -> None:
-        where = f"loss is {loss} at iteration {iteration} (learning rate {learning_rate:.3g}, batch: {', '.join(names)})"
+        facts = f"learning rate {learning_rate:.3g}, batch: {', '.join(names)}"
+        where = f"loss is {loss} at iteration {iteration} ({facts})"
         self.state.skipped += 1
         if self.state.skipped <= self.plan.skip_nan:
             progress.say(f"{where}; step left out ({self.state.skipped} of {self.plan.skip_nan} allowed)")
@@ -164,9 +165,7 @@ class Trainer:
         state = self.state
         try:
             with self.average.applied():
-                result = progress.aside(
-                    lambda: self.evaluate(state.iteration, lambda: interrupts.code != 0)
-                )
+                result = progress.aside(lambda: self.evaluate(state.iteration, lambda: interrupts.code != 0))
         except Interrupted:
             return
         scores = result.scores.to_dict()

@@ -1,0 +1,32 @@
+"""The thin entry that users of this ecosystem expect; settings of the tools are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def requirements(name: str) -> list:
+    lines = (line.split("#")[0].strip() for line in (HERE / name).read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+setup(
+    name="paddlefcn",
+    version="0.1.0",
+    description="Semantic segmentation with fully convolutional networks in PaddlePaddle",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_namespace_packages(include=["paddlefcn", "paddlefcn.*"]) + ["paddlefcn.configs", "paddlefcn.configs._base_"],
+    package_dir={"paddlefcn.configs": "configs"},
+    package_data={"paddlefcn.configs": ["*.yml", "_base_/*.yml"], "paddlefcn.configs._base_": ["*.yml"]},
+    install_requires=requirements("requirements.txt"),
+    extras_require={
+        "test": ["pytest>=7.4", "hypothesis>=6.80"],
+        "dev": ["pytest>=7.4", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
+    },
+    entry_points={"console_scripts": ["paddlefcn = paddlefcn.commands:console"]},
+)
