@@ -29,4 +29,13 @@ TRANSFORMS: dict[str, Any] = {
     "RandomNoise": transforms.RandomNoise,
 }
 
-__all__ = ["DATASETS", "TRANSFORMS", "LabelReader", "SegmentationDataset"]
+__all__ = [
+    "DATASETS",
+    "TRANSFORMS",
+    "VOC",
+    "Folder",
+    "LabelReader",
+    "ListFile",
+    "SegmentationDataset",
+    "Shapes",
+]

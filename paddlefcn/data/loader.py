@@ -1,0 +1,204 @@
+"""Batches for training, and images in order for evaluation. What comes out depends on the seed alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from paddlefcn.data.datasets import Sample, SegmentationDataset
+from paddlefcn.data.images import Normalize
+from paddlefcn.data.workers import ordered_map
+from paddlefcn.errors import DataError, RunError
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """image float32 [N, C, H, W], normalised; label int64 [N, H, W]; the samples' names."""
+
+    image: np.ndarray
+    label: np.ndarray
+    names: list[str]
+
+
+class TrainLoader:
+    """An endless stream of augmented batches; batch k depends on (seed, k) alone.
+
+    The samples of every epoch come in a new order, and batches run on over its end: no sample is left
+    out, and a data set smaller than a batch works. With several ranks, each takes its part of a joint
+    batch of batch_size * world_size.
+
+    Args:
+        transforms: called one after the other as (image, label, rng) -> (image, label).
+        batch_size: samples a batch of this rank.
+        num_workers: processes that prepare batches; 0 prepares them in this one.
+        on_bad_image: "stop" raises the DataError; "skip" takes the epoch's next sample instead and
+            notes the bad one in `bad`.
+
+    Raises:
+        DataError: from `batches`, for files that cannot be used and samples that differ in size.
+        RunError: a worker died.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transforms: Sequence[Any],
+        normalize: Normalize,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        num_workers: int = 0,
+        on_bad_image: str = "stop",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if on_bad_image not in ("stop", "skip"):
+            raise ValueError(f"on_bad_image {on_bad_image!r}: expected stop or skip")
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"batch_size {batch_size}, rank {rank} of {world_size}: out of range")
+        if not len(dataset):
+            raise DataError("the training split has no samples")
+        self._make = _BatchMaker(
+            dataset, list(transforms), normalize, batch_size, seed, on_bad_image == "skip", rank, world_size
+        )
+        self.num_workers = num_workers
+        self.batches_per_epoch = -(-len(dataset) // (batch_size * world_size))
+        self.bad: dict[str, str] = {}  # name -> message of every sample that was skipped so far
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Batch `start` and those after it, without end. Close the generator to end its workers."""
+        stream = ordered_map(self._make, itertools.count(start), self.num_workers)
+        try:
+            for image, label, names, bad in stream:
+                self.bad.update(bad)
+                yield Batch(image, label.astype(np.int64), names)
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchMaker:
+    """Makes batch k; sent to every worker once. Labels travel in their small type."""
+
+    dataset: SegmentationDataset
+    transforms: list[Any]
+    normalize: Normalize
+    batch_size: int
+    seed: int
+    skip: bool
+    rank: int
+    world_size: int
+
+    def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, str]]:
+        first = (number * self.world_size + self.rank) * self.batch_size
+        bad: dict[str, str] = {}
+        samples = [self._sample(position, bad) for position in range(first, first + self.batch_size)]
+        names = [name for _, _, name in samples]
+        shape = samples[0][1].shape
+        for _, label, name in samples:
+            if label.shape != shape:
+                raise DataError(
+                    f"a batch needs one size, but {names[0]} is {shape[0]}x{shape[1]} and {name} is "
+                    f"{label.shape[0]}x{label.shape[1]}; add RandomCrop or Resize with a size to "
+                    f"data.train_transforms, or set train.batch_size to 1"
+                )
+        image = np.empty((len(samples), self.normalize.channels, *shape), np.float32)
+        for index, (pixels, _, _) in enumerate(samples):
+            image[index] = self.normalize(pixels)
+        return image, np.stack([label for _, label, _ in samples]), names, bad
+
+    def _sample(self, position: int, bad: dict[str, str]) -> tuple[np.ndarray, np.ndarray, str]:
+        """The sample at a position of the endless stream, augmented."""
+        count = len(self.dataset)
+        epoch, place = divmod(position, count)
+        order = np.random.default_rng([self.seed, epoch]).permutation(count)
+        for step in range(count):
+            index = int(order[(place + step) % count])
+            name = self.dataset.samples[index].name
+            try:
+                image, label = self.dataset.read(index)
+            except DataError as error:
+                if not self.skip:
+                    raise
+                bad[name] = str(error)
+                continue
+            rng = np.random.default_rng([self.seed, epoch, index])
+            image, label = self._augment(image, label, rng, name)
+            return image, label, name
+        raise DataError(f"none of the {count} samples can be read; the last: {bad[name]}")
+
+    def _augment(
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, name: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            for transform in self.transforms:
+                image, label = transform(image, label, rng)
+        except (DataError, RunError):
+            raise
+        # a transform's own bug: say which picture it happened to
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
+        return image, label
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """image HxWxC -> float32 CxH'xW': the `resize` steps, then `normalize`."""
+
+    normalize: Normalize
+    resize: Sequence[Any] = ()
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        for step in self.resize:
+            image, _ = step(image)
+        return self.normalize(image)
+
+
+def read_ahead(
+    dataset: SegmentationDataset,
+    prepare: Callable[[np.ndarray], np.ndarray],
+    num_workers: int = 0,
+    *,
+    indices: Sequence[int] | None = None,
+    bad: dict[str, str] | None = None,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, Sample]]:
+    """(index, prepared image CxHxW, label HxW at its own size, sample), in order.
+
+    Args:
+        prepare: image HxWxC -> float32 CxHxW, picklable (`Prepare`).
+        indices: which samples (a rank's part); all by default.
+        bad: if given, samples that cannot be read are noted here (name -> message) and left out;
+            without it their DataError is raised.
+    """
+    chosen = range(len(dataset)) if indices is None else list(indices)
+    stream = ordered_map(_Reader(dataset, prepare, bad is not None), chosen, num_workers)
+    try:
+        for index, image, label, message in stream:
+            sample = dataset.samples[index]
+            if message is not None and bad is not None:
+                bad[sample.name] = message
+            else:
+                yield index, image, label, sample
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    dataset: SegmentationDataset
+    prepare: Callable[[np.ndarray], np.ndarray]
+    skip: bool
+
+    def __call__(self, index: int) -> tuple[int, Any, Any, str | None]:
+        try:
+            image, label = self.dataset.read(index)
+            return index, self.prepare(image), label, None
+        except DataError as error:
+            if not self.skip:
+                raise
+            return index, None, None, str(error)
