@@ -22,22 +22,22 @@ _QUIET = (
 )
 
 
-def prepare(threads: int | None = None) -> dict[str, str]:
+def prepare(*, leave_processor: bool = False) -> dict[str, str]:
     """Sets threads, the MKL path for AMD processors and log levels; what the user set stays.
 
-    Call it before paddle is imported. Returns the settings made, for the log.
+    Call it before paddle is imported. With `leave_processor` only the logs are made quiet.
+    Returns the settings made, for the log.
     """
     made: dict[str, str] = {}
     if "paddle" not in sys.modules:
-        settings = {"OMP_NUM_THREADS": str(threads or _cores())}
-        if is_amd():
+        settings = {} if leave_processor else {"OMP_NUM_THREADS": str(_cores())}
+        if is_amd() and not leave_processor:
             # MKL takes its slow path on AMD processors unless it is told which instructions there are
             settings["MKL_DEBUG_CPU_TYPE"] = "5"
         for name, value in settings.items():
             if name not in os.environ:
                 os.environ[name] = value
                 made[name] = value
-        # 3: paddle prints a three-line warning about OMP_NUM_THREADS on stderr otherwise
         os.environ.setdefault("GLOG_minloglevel", "2")
     for message in _QUIET:
         warnings.filterwarnings("ignore", message=message)
@@ -69,10 +69,10 @@ def select_device(name: str | None) -> str:
 
 def import_paddle() -> Any:
     """Paddle itself, after `prepare`; a missing or broken installation is one readable line."""
-    prepare()
-    stderr = _SilencedStderr()
+    if "paddle" not in sys.modules:
+        prepare()
     try:
-        with stderr:
+        with _SilencedStderr():
             import paddle
     except ImportError as error:
         raise UserError(
@@ -123,7 +123,11 @@ def processor_details() -> str:
     if info.exists():
         wanted = ("vendor_id", "model name")
         lines = info.read_text(errors="replace").splitlines()
-        values = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if line.startswith(wanted)}
+        values = {
+            line.split(":")[0].strip(): line.split(":", 1)[1].strip()
+            for line in lines
+            if line.startswith(wanted)
+        }
         return " ".join(values.values())
     return f"{platform.processor()} {os.environ.get('PROCESSOR_IDENTIFIER', '')}".strip()
 
