@@ -105,9 +105,7 @@ class FCN(nn.Layer):
         return convolution(channels, self.num_classes, 1, zero_start=True)
 
     def _upsample(self, factor: int, *, last: bool = False) -> Upsample:
-        learn = self.learn_upsampling == "all" or (
-            self.learn_upsampling == "intermediate" and not last
-        )
+        learn = self.learn_upsampling == "all" or (self.learn_upsampling == "intermediate" and not last)
         return Upsample(self.num_classes, factor, learn=learn, **self.upsampling)
 
     def _coarse_score(self, pool5: paddle.Tensor) -> paddle.Tensor:
@@ -278,8 +276,8 @@ def _check_head(backbone: nn.Layer, num_classes: int, padding: str, dropout: flo
         )
     if backbone.padding != padding:
         raise ValueError(
-            f"padding: the model has {padding!r} but its backbone {backbone.padding!r}; "
-            f"build the backbone as {name}(padding={padding!r}, ...)"
+            f"padding: the model has {padding!r} but its backbone {name} has {backbone.padding!r}; "
+            f"give both the same"
         )
     if padding == "reference" and backbone.batch_norm:
         raise ValueError(
@@ -304,9 +302,7 @@ def _check_fc6(backbone: nn.Layer, padding: str, kernel: int, published: int) ->
             )
     elif kernel < 1 or kernel % 2 == 0:
         near = max(1, kernel - 1)
-        raise ValueError(
-            f"fc6_kernel: got {kernel}, expected an odd number such as {near} or {near + 2}"
-        )
+        raise ValueError(f"fc6_kernel: got {kernel}, expected an odd number such as {near} or {near + 2}")
 
 
 def _check_upsampling(
