@@ -7,6 +7,7 @@ All have one signature, `inference(model, image) -> scores`, and can be nested:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import paddle
@@ -48,9 +49,7 @@ class Inference:
         any size takes memory for one row of windows.
         """
         bands = (band.numpy() for band in self.bands(model, image))
-        return np.concatenate(
-            [np.stack([label_map(one) for one in band]) for band in bands], axis=1
-        )
+        return np.concatenate([np.stack([label_map(one) for one in band]) for band in bands], axis=1)
 
 
 class WholeImage(Inference):
@@ -156,6 +155,18 @@ class MultiScale(Inference):
                 total = scores if total is None else total + scores
         assert total is not None
         yield total / (len(self.scales) * (2 if self.flip else 1))
+
+
+@contextmanager
+def eval_mode(model: nn.Layer) -> Iterator[None]:
+    """The network in eval mode; each layer's own mode is put back at the end."""
+    layers = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in layers:
+            layer.training = training
 
 
 def _resized(tensor: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -43,9 +43,7 @@ def _resized_rows(scores: np.ndarray, top: int, bottom: int, size: tuple[int, in
     return part[:, :, low] * (1 - share) + part[:, :, high] * share
 
 
-def _positions(
-    have: int, want: int, start: int, stop: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _positions(have: int, want: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two inputs between which each of the outputs start..stop lies, and the second's share."""
     centre = (np.arange(start, stop, dtype=np.float64) + 0.5) * (have / want) - 0.5
     centre = np.clip(centre, 0, have - 1)

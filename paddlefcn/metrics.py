@@ -72,14 +72,14 @@ class Scores:
 
     def table(self) -> str:
         """The scores as lines of text: one a class, then the means."""
-        width = max(5, *(_columns(row.name) for row in self.per_class))
+        width = max(5, *(columns(row.name) for row in self.per_class))
         header = ("IoU", "accuracy", "precision", "recall", "Dice")
         words = "".join(f"{word:>11}" for word in header)
-        lines = [_pad("class", width) + words + f"{'pixels':>14}"]
+        lines = [padded("class", width) + words + f"{'pixels':>14}"]
         for row in self.per_class:
             cells = (row.iou, row.accuracy, row.precision, row.recall, row.dice)
             figures = "".join(f"{_figure(cell):>11}" for cell in cells)
-            lines.append(_pad(row.name, width) + figures + f"{row.pixels:>14,}")
+            lines.append(padded(row.name, width) + figures + f"{row.pixels:>14,}")
         lines.append("")
         for label, value in (
             ("pixel accuracy", self.pixel_accuracy),
@@ -203,8 +203,7 @@ class ConfusionMatrix:
             values = np.unique(label)
             wrong = [int(v) for v in values if v != self.ignore_index and not 0 <= v < classes]
             raise ValueError(
-                f"label holds {wrong[:8]}, outside 0..{classes - 1} and not ignore_index "
-                f"{self.ignore_index}"
+                f"label holds {wrong[:8]}, outside 0..{classes - 1} and not ignore_index {self.ignore_index}"
             )
         return counts[:classes]
 
@@ -222,12 +221,13 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
     """Terminal columns of a text; East Asian characters take two."""
     from unicodedata import east_asian_width
 
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _columns(text))
+def padded(text: str, width: int) -> str:
+    """The text filled up to `width` terminal columns; a Chinese character takes two."""
+    return text + " " * (width - columns(text))

@@ -81,17 +81,19 @@ def displayable(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
 
 
-def tint(
-    image: np.ndarray, labels: np.ndarray, palette: Palette, ignore_index: int = 255
-) -> np.ndarray:
+def tint(image: np.ndarray, labels: np.ndarray, palette: Palette, ignore_index: int = 255) -> np.ndarray:
     """The image tinted with the classes' colours: [H, W, 3] uint8.
 
     A black class (VOC's background) leaves the image as it is.
     """
-    base = displayable(image)
-    colours = colourize(labels, palette, ignore_index)
-    mixed = base * np.float32(1 - _OPACITY) + colours * np.float32(_OPACITY)
-    return np.where(colours.any(axis=2, keepdims=True), mixed.astype(np.uint8), base)
+    result = displayable(image).copy()
+    for top in range(0, len(labels), 512):  # in bands: floats of a large image would take gigabytes
+        rows = slice(top, top + 512)
+        colours = colourize(labels[rows], palette, ignore_index)
+        mixed = result[rows] * np.float32(1 - _OPACITY) + colours * np.float32(_OPACITY)
+        coloured = colours.any(axis=2, keepdims=True)
+        result[rows] = np.where(coloured, mixed.astype(np.uint8), result[rows])
+    return result
 
 
 def overlay(

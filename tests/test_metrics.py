@@ -87,9 +87,7 @@ def test_every_score_follows_the_definitions_of_its_convention(convention, seed)
     # classes 6..8 never appear as truth, 8 is never predicted either
     label = rng.integers(0, 6, (3, 20, 21)).astype(np.uint8)
     label[rng.random(label.shape) < 0.1] = 255
-    pred = np.where(
-        rng.random(label.shape) < 0.5, np.minimum(label, 7), rng.integers(0, 8, label.shape)
-    )
+    pred = np.where(rng.random(label.shape) < 0.5, np.minimum(label, 7), rng.integers(0, 8, label.shape))
     matrix.update(pred, label)
     scores = matrix.scores(convention=convention)
     means, rows = by_the_definitions(matrix.matrix, convention)
@@ -97,9 +95,7 @@ def test_every_score_follows_the_definitions_of_its_convention(convention, seed)
         assert getattr(scores, name) == pytest.approx(value, rel=1e-12), name
     for name, values in rows.items():
         got = [getattr(row, name) for row in scores.per_class]
-        expected = [
-            None if np.isnan(value) else pytest.approx(value, rel=1e-12) for value in values
-        ]
+        expected = [None if np.isnan(value) else pytest.approx(value, rel=1e-12) for value in values]
         assert got == expected, name
     assert scores.images == 3
     assert scores.to_dict()["convention"] == convention

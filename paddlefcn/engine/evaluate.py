@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddlefcn.data.loader import read_ahead
-from paddlefcn.inference import Inference, WholeImage
+from paddlefcn.data.loader import Prepare, read_ahead
+from paddlefcn.inference import Inference, WholeImage, eval_mode
 from paddlefcn.label_maps import label_map
 from paddlefcn.metrics import ConfusionMatrix, Scores
 
@@ -44,23 +43,6 @@ class ImageResult:
     label: np.ndarray
 
 
-@dataclass(frozen=True)
-class Prepare:
-    """Resizes and normalises an image as at deployment; the label keeps its own size.
-
-    A class and not a closure, because the loader's worker processes receive it pickled.
-    """
-
-    normalize: Normalize
-    resize: tuple[Resize, ...] = ()
-
-    def __call__(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[H, W, C] any dtype -> [C, h, w] float32, and the label as it came."""
-        for step in self.resize:
-            image, _ = step(image)
-        return self.normalize(image), label
-
-
 def evaluate(
     model: nn.Layer,
     dataset: SegmentationDataset,
@@ -74,6 +56,7 @@ def evaluate(
     convention: str = "paper",
     progress: Callable[[int, int], None] | None = None,
     on_image: Callable[[ImageResult], None] | None = None,
+    bad: dict[str, str] | None = None,
 ) -> Evaluation:
     """Runs the network in eval mode over every image and scores it; modes are put back afterwards.
 
@@ -90,15 +73,16 @@ def evaluate(
         convention: how the scores count absent classes, see paddlefcn.metrics.
         progress: called with (images done, images in all) after each image.
         on_image: called with each image's result, in the order of the data set.
+        bad: if given, pairs that cannot be used are noted here (name -> message) and left out.
 
     Raises:
-        DataError: an image or a mask cannot be used.
+        DataError: an image or a mask cannot be used, and `bad` is not given.
     """
     reader = dataset.label_reader
     matrix = ConfusionMatrix(reader.num_classes, reader.ignore_index)
     run = inference or WholeImage()
     losses: list[float] = []
-    pairs = read_ahead(dataset, Prepare(normalize, tuple(resize)), num_workers)
+    pairs = read_ahead(dataset, Prepare(normalize, tuple(resize)), num_workers, bad=bad)
     with eval_mode(model):
         for done, (index, image, label, sample) in enumerate(pairs, start=1):
             tensor = paddle.to_tensor(image[None])
@@ -111,18 +95,6 @@ def evaluate(
                 progress(done, len(dataset))
     mean_loss = sum(losses) / len(losses) if losses else None
     return Evaluation(matrix.scores(list(class_names) or None, convention), mean_loss, matrix)
-
-
-@contextmanager
-def eval_mode(model: nn.Layer) -> Iterator[None]:
-    """The network in eval mode; each layer's own mode is put back at the end."""
-    layers = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, training in layers:
-            layer.training = training
 
 
 def predict_label_map(

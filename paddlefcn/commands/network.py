@@ -1,0 +1,94 @@
+"""What the commands that run a trained network share: its weights and the way it is run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from paddlefcn.errors import UserError
+
+if TYPE_CHECKING:
+    from paddlefcn.config import Config
+    from paddlefcn.inference import Inference
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """--weights."""
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="PATH",
+        help="a .safetensors or .pdparams file, a checkpoint folder, or a run's folder",
+    )
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """--multi-scale, --flip and --sliding."""
+    parser.add_argument(
+        "--multi-scale",
+        nargs="+",
+        type=float,
+        metavar="SCALE",
+        help="average class probabilities over these sizes, for example 0.75 1 1.25",
+    )
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    parser.add_argument(
+        "--sliding",
+        nargs="*",
+        type=int,
+        metavar=("SIZE", "STRIDE"),
+        help="in windows of SIZE pixels every STRIDE (default: the training crop, two thirds)",
+    )
+
+
+def inference(args: argparse.Namespace, config: Config) -> Inference:
+    """The way to run a network that the arguments ask for.
+
+    Raises:
+        UserError: values that cannot be.
+    """
+    from paddlefcn.inference import MultiScale, SlidingWindow, WholeImage
+
+    run: Inference = WholeImage()
+    try:
+        if args.sliding is not None:
+            if len(args.sliding) > 2:
+                raise ValueError(f"got {len(args.sliding)} numbers; expected SIZE [STRIDE]")
+            size = args.sliding[0] if args.sliding else _training_crop(config)
+            run = SlidingWindow(size, *args.sliding[1:])
+        if args.multi_scale or args.flip:
+            run = MultiScale(args.multi_scale or [1.0], args.flip, run)
+    except ValueError as error:
+        raise UserError(f"--sliding, --multi-scale: {error}") from error
+    return run
+
+
+def load_network(args: argparse.Namespace, config: Config) -> Any:
+    """The config's network with the weights of `--weights`, in eval mode.
+
+    Raises:
+        WeightsError: the weights do not fit the network, or were made for other images.
+    """
+    from paddlefcn.build import build_model
+    from paddlefcn.weights import (
+        check_normalize,
+        load_into,
+        read_state_and_metadata,
+        resolve_weights,
+    )
+
+    path = resolve_weights(args.weights)
+    state, metadata = read_state_and_metadata(path)
+    check_normalize(metadata, config.data.normalize, what=str(path))
+    model = build_model(config, pretrained=False)
+    load_into(model, state, what=str(path))
+    model.eval()
+    return model
+
+
+def _training_crop(config: Config) -> tuple[int, ...]:
+    for transform in config.data.train_transforms:
+        size = transform.args.get("size")
+        if transform.type == "RandomCrop" and size is not None:
+            return (size, size) if isinstance(size, int) else tuple(size)
+    raise ValueError("the config has no RandomCrop to take the window's size from; give SIZE")
