@@ -44,9 +44,7 @@ class LoadReport:
         """One line a tensor that did not simply load, under a line of counts."""
         rows = [(item.name, "mismatched", f"file {item.file}, network {item.network}")
                 for item in self.mismatched]  # fmt: skip
-        rows += [
-            (name, "missing", "not in the file; keeps its start value") for name in self.missing
-        ]
+        rows += [(name, "missing", "not in the file; keeps its start value") for name in self.missing]
         rows += [(name, "unexpected", "not in the network; left") for name in self.unexpected]
         return "\n".join([self.summary(), *format_rows(rows)])
 
@@ -68,9 +66,7 @@ def format_rows(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + line.rstrip() for line in lines]
 
 
-def load_into(
-    layer: Any, state: Mapping[str, np.ndarray], *, what: str, strict: bool = True
-) -> LoadReport:
+def load_into(layer: Any, state: Mapping[str, np.ndarray], *, what: str, strict: bool = True) -> LoadReport:
     """Put arrays into a paddle layer by name; float types are cast to the layer's.
 
     `what` names the source in messages. With `strict`, anything missing, unexpected or mismatched

@@ -78,9 +78,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
         end = stop
     if end != size - 8 - header_bytes:
         have = size - 8 - header_bytes
-        raise WeightsError(
-            f"{path}: its tensors need {end} bytes, the file has {have}: truncated or damaged"
-        )
+        raise WeightsError(f"{path}: its tensors need {end} bytes, the file has {have}: truncated or damaged")
     if not isinstance(metadata, dict):
         metadata = {}
     return entries, {str(k): str(v) for k, v in metadata.items()}, 8 + header_bytes

@@ -72,9 +72,7 @@ def resolve_weights(path: str | Path) -> Path:
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:
-    folders = [
-        entry for entry in checkpoints.glob("iter_*") if re.fullmatch(r"iter_\d+", entry.name)
-    ]
+    folders = [entry for entry in checkpoints.glob("iter_*") if re.fullmatch(r"iter_\d+", entry.name)]
     folders.sort(key=lambda folder: int(folder.name[5:]), reverse=True)
     try:
         last = checkpoints / (checkpoints / "last").read_text(encoding="utf-8").strip()
@@ -244,9 +242,7 @@ def tensors_of(path: Path, content: Any) -> State:
 # --- writing -------------------------------------------------------------------------------------
 
 
-def save_state(
-    layer_or_state: Any, path: str | Path, metadata: Mapping[str, str] | None = None
-) -> None:
+def save_state(layer_or_state: Any, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a layer's state, or a dict of arrays or tensors, as `.safetensors`.
 
     The file is there whole or not at all. `metadata` maps text to text. Raises

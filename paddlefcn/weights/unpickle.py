@@ -39,7 +39,14 @@ class RefusedError(WeightsError):
     """A pickle that names something no weight file needs."""
 
 
-class PendingArray:
+class Pending:
+    """A tensor on its way: its values may come later in the file."""
+
+    def array(self) -> np.ndarray:
+        raise ValueError("a tensor without its values")
+
+
+class PendingArray(Pending):
     """A numpy array on its way: `_reconstruct` makes it empty, BUILD fills it."""
 
     value: np.ndarray | None = None
@@ -47,6 +54,22 @@ class PendingArray:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+    def array(self) -> np.ndarray:
+        return super().array() if self.value is None else self.value
+
+
+class PendingParameter(Pending):
+    """A torch Parameter of old files: NEWOBJ makes it empty, BUILD gives it its tensor."""
+
+    def __init__(self, value: Any = None, *_: Any) -> None:
+        self.value = value
+
+    def __setstate__(self, state: Any) -> None:
+        self.value = state[0]
+
+    def array(self) -> np.ndarray:
+        return self.value.array() if isinstance(self.value, Pending) else super().array()
 
 
 class PendingDtype:
@@ -97,9 +120,7 @@ def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 def _encode(text: Any, encoding: Any) -> bytes:
     # how Python 3 writes bytes into pickles of protocol 2
     if encoding not in ("latin1", "latin-1"):
-        raise RefusedError(
-            f"refused: the file tries to call _codecs.encode with {str(encoding)[:40]!r}"
-        )
+        raise RefusedError(f"refused: the file tries to call _codecs.encode with {str(encoding)[:40]!r}")
     return text.encode("latin-1")
 
 
@@ -211,13 +232,11 @@ class RestrictedUnpickler(_Machine):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, (PendingArray, PendingDtype)):
+        if isinstance(target, (PendingArray, PendingDtype, PendingParameter)):
             self._charge(state)
             target.__setstate__(state)
         elif not isinstance(target, OrderedDict):  # a state dict's _metadata: of no use here
-            raise RefusedError(
-                f"refused: the file tries to set the state of a {type(target).__name__}"
-            )
+            raise RefusedError(f"refused: the file tries to set the state of a {type(target).__name__}")
 
     def _charge(self, arguments: Any) -> None:
         for value in arguments:
@@ -246,20 +265,16 @@ class RestrictedUnpickler(_Machine):
     dispatch[pickle.NEWOBJ[0]] = load_reduce
 
 
-def unpickle(
-    file: BinaryIO, allowed: Allowed = PLAIN, persistent: Callable[[Any], Any] | None = None
-) -> Any:
-    """The object of a pickle at the file's position; arrays come as PendingArray, see `settle`."""
+def unpickle(file: BinaryIO, allowed: Allowed = PLAIN, persistent: Callable[[Any], Any] | None = None) -> Any:
+    """The object of a pickle at the file's position; arrays come as Pending, see `settle`."""
     return RestrictedUnpickler(file, allowed, persistent).load()
 
 
 def settle(value: Any) -> Any:
     """An unpickled leaf with its pending array or tensor put in place."""
-    if isinstance(value, PendingArray):
-        if value.value is None:
-            raise ValueError("an array without its values")
-        return value.value
+    if isinstance(value, Pending):
+        return value.array()
     # Paddle writes a tensor inside other objects as (name, array)
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], PendingArray):
-        return settle(value[1])
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Pending):
+        return value[1].array()
     return value
