@@ -18,7 +18,6 @@ from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
-from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
 from paddlefcn.models import MODELS
@@ -75,9 +74,9 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     return SegmentationDataset(source, reader, data.normalize.channels, data.max_pixels)
 
 
-def build_train_transforms(config: Config) -> Compose:
+def build_train_transforms(config: Config) -> list[Any]:
     """The augmentations of `data.train_transforms`, in their order."""
-    return Compose([_make_transform(config, item) for item in config.data.train_transforms])
+    return [_make_transform(config, item) for item in config.data.train_transforms]
 
 
 def build_resize(config: Config) -> tuple[Resize, ...]:

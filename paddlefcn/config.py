@@ -264,7 +264,9 @@ def _classes(node: _Node) -> tuple[str, ...]:
         raise node.error("classes", f"expected a list of two or more class names, got {describe(names)}")
     for name in names:
         if not isinstance(name, str) or not name:
-            hint = " (YAML reads yes, no, on and off as true/false: quote it)" if isinstance(name, bool) else ""
+            hint = (
+                " (YAML reads yes, no, on and off as true/false: quote it)" if isinstance(name, bool) else ""
+            )
             raise node.error("classes", f"a class name is text, got {describe(name)}{hint}")
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -379,7 +381,7 @@ def _on_nan(node: _Node) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """"; did you mean 'x'?" for the nearest of the names, or the list of them all."""
+    """ "; did you mean 'x'?" for the nearest of the names, or the list of them all."""
     known = sorted(names)
     near = difflib.get_close_matches(str(name), known, 1, 0.6)
     if near:

@@ -1,6 +1,6 @@
 """Device, threads, seeds and quiet logs: the one place that touches the environment.
 
-`prepare` must run before paddle is imported, because the math library reads its settings once.
+`prepare` imports paddle, because the math library reads its settings once: it must be the first to do so.
 """
 
 from __future__ import annotations
@@ -23,25 +23,36 @@ _QUIET = (
 
 
 def prepare(*, leave_processor: bool = False) -> dict[str, str]:
-    """Sets threads, the MKL path for AMD processors and log levels; what the user set stays.
+    """Sets threads, the MKL path for AMD processors and log levels, then imports paddle quietly.
 
-    Call it before paddle is imported. With `leave_processor` only the logs are made quiet.
-    Returns the settings made, for the log.
+    What the user set stays. With `leave_processor` only the logs are made quiet. Returns the settings
+    made, for the log.
+
+    Raises:
+        UserError: paddle is not installed, or its installation is broken.
     """
     made: dict[str, str] = {}
-    if "paddle" not in sys.modules:
-        settings = {} if leave_processor else {"OMP_NUM_THREADS": str(_cores())}
-        if is_amd() and not leave_processor:
-            # MKL takes its slow path on AMD processors unless it is told which instructions there are
-            settings["MKL_DEBUG_CPU_TYPE"] = "5"
-        for name, value in settings.items():
-            if name not in os.environ:
-                os.environ[name] = value
-                made[name] = value
-        os.environ.setdefault("GLOG_minloglevel", "2")
+    if "paddle" in sys.modules:
+        return made
+    settings = {"OMP_NUM_THREADS": str(_cores()), "MKL_DEBUG_CPU_TYPE": "5"}
+    if not is_amd():
+        # on AMD processors MKL takes its slow path unless it is told which instructions there are
+        del settings["MKL_DEBUG_CPU_TYPE"]
+    for name, value in settings.items():
+        if name not in os.environ and not leave_processor:
+            os.environ[name] = value
+            made[name] = value
+    os.environ.setdefault("GLOG_minloglevel", "2")
     for message in _QUIET:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"paddle\..*")
+    try:
+        with _SilencedStderr():
+            import paddle  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"paddle cannot be imported ({error}); pip install paddlepaddle, or paddlepaddle-gpu"
+        ) from error
     return made
 
 
@@ -51,7 +62,9 @@ def select_device(name: str | None) -> str:
     Raises:
         UserError: the device was asked for and is not there, or is no device.
     """
-    paddle = import_paddle()
+    prepare()
+    import paddle
+
     count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if name is None:
         name = "gpu:0" if count else "cpu"
@@ -65,20 +78,6 @@ def select_device(name: str | None) -> str:
     device = f"gpu:{index or 0}" if kind == "gpu" else "cpu"
     paddle.set_device(device)
     return device
-
-
-def import_paddle() -> Any:
-    """Paddle itself, after `prepare`; a missing or broken installation is one readable line."""
-    if "paddle" not in sys.modules:
-        prepare()
-    try:
-        with _SilencedStderr():
-            import paddle
-    except ImportError as error:
-        raise UserError(
-            f"paddle cannot be imported ({error}); pip install paddlepaddle, or paddlepaddle-gpu"
-        ) from error
-    return paddle
 
 
 class _SilencedStderr:
@@ -106,10 +105,11 @@ def seed_everything(seed: int) -> None:
     import random
 
     import numpy as np
+    import paddle
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    import_paddle().seed(seed)
+    paddle.seed(seed)
 
 
 def is_amd() -> bool:
@@ -135,11 +135,11 @@ def processor_details() -> str:
 def environment(device: str) -> dict[str, Any]:
     """Versions, device, command, threads and git state: what `environment.json` holds."""
     import numpy as np
+    import paddle
     import yaml
 
     import paddlefcn
 
-    paddle = import_paddle()
     return {
         "paddlefcn": paddlefcn.__version__,
         "paddle": paddle.__version__,

@@ -7,6 +7,7 @@ it starts, each in a process of its own, and prints the ratio.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -113,7 +114,7 @@ def _time_steps(config: Config, size: tuple[int, int], warmup: int, iters: int) 
         optimizer.clear_grad()
         _wait()
         times.append(time.perf_counter())
-        spans = [after - before for before, after in zip(times, times[1:])]
+        spans = [after - before for before, after in itertools.pairwise(times)]
         steps.append(dict(zip(_PHASES, [*spans, times[-1] - times[0]])))
     return steps[warmup:]
 

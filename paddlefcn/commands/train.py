@@ -204,12 +204,14 @@ class _Session:
         write_json(self.folder / "environment.json", runtime.environment(device))
 
     def _opening(self, device: str, trainer: Trainer) -> list[str]:
+        import paddle
+
         from paddlefcn import runtime
 
         config, model = self.config, self._model
         parameters = sum(parameter.size for parameter in model.parameters())
         lines = [
-            f"paddlefcn on paddle {runtime.import_paddle().__version__}, {device} "
+            f"paddlefcn on paddle {paddle.__version__}, {device} "
             f"({runtime.processor_details()}); run folder {self.folder}",
             f"{config.model.type}: {parameters / 1e6:.2f} million parameters; {len(self.train_set)} training "
             f"and {len(self.val_set)} validation images, {config.data.num_classes} classes",

@@ -195,10 +195,10 @@ class SegmentationDataset:
         self, source: Source, labels: LabelReader, channels: int = 3, max_pixels: int | None = None
     ) -> None:
         self.source = source
-        self.labels = labels
+        self.label_reader = labels
         self.channels = channels
         if max_pixels is not None:
-            self.labels.max_pixels = max_pixels
+            self.label_reader.max_pixels = max_pixels
 
     @property
     def samples(self) -> list[Sample]:
@@ -209,14 +209,14 @@ class SegmentationDataset:
 
     def read_raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image HxWxC and the mask as it stands in its file, HxW or HxWx3."""
-        return self.source.read_raw(index, self.channels, self.labels)
+        return self.source.read_raw(index, self.channels, self.label_reader)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image HxWxC (uint8, uint16 or float32, RGB) and its class ids HxW (uint8 or int32)."""
         image, mask = self.read_raw(index)
         sample = self.samples[index]
         check_sizes(sample, image, mask)
-        return image, self.labels(mask, sample.label or sample.name)
+        return image, self.label_reader(mask, sample.label or sample.name)
 
 
 def check_sizes(sample: Sample, image: np.ndarray, mask: np.ndarray) -> None:
