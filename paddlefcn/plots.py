@@ -109,6 +109,33 @@ def figure(
     _save(picture, path)
 
 
+def plot_oracle(scores: Mapping[int, Scores], path: str | Path) -> None:
+    """Draws the best mean IoU against the output stride as PNG, with the classes that fall furthest."""
+    from paddlefcn.oracle import PUBLISHED
+
+    strides = sorted(scores)
+    picture = Figure(figsize=(9, 6), layout="constrained")
+    axes = picture.subplots()
+    last = [(row.iou, index) for index, row in enumerate(scores[strides[-1]].per_class)]
+    falling = sorted((iou, index) for iou, index in last if iou is not None)[:4]
+    for _, index in falling:
+        rows = [scores[stride].per_class[index] for stride in strides]
+        values = [math.nan if row.iou is None else 100 * row.iou for row in rows]
+        label = drawable(rows[0].name, index)
+        axes.plot(strides, values, linestyle=":", marker=".", label=label)
+    means = [math.nan if (s := scores[stride].mean_iou) is None else 100 * s for stride in strides]
+    axes.plot(strides, means, marker="o", linewidth=2.5, color="black", label="mean IoU")
+    known = [stride for stride in strides if stride in PUBLISHED]
+    published = [PUBLISHED[stride] for stride in known]
+    axes.plot(known, published, "s--", color="gray", label="PASCAL, as published")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(strides, [str(stride) for stride in strides])
+    axes.set(xlabel="output stride, pixels", ylabel="best IoU, %", ylim=(0, 102))
+    axes.grid(alpha=0.3)
+    _set_fonts(axes.legend(loc="lower left").get_texts())
+    _save(picture, path)
+
+
 def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], palette: Palette) -> None:
     """Horizontal bars of (name, id, share 0..1) in the classes' colours."""
     labels = [drawable(name, index) for name, index, _ in shares]
