@@ -1,0 +1,133 @@
+"""Optimizers, parameter groups and schedules against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from paddlefcn.optim import (
+    OPTIMIZERS,
+    Constant,
+    Groups,
+    Poly,
+    Step,
+    load_optimizer_state,
+    optimizer_state,
+    parameter_groups,
+)
+
+
+class Tiny(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2D(1, 2, 1), nn.BatchNorm2D(2))
+        self.score = nn.Conv2D(2, 2, 1)
+
+    def forward(self, image):
+        return self.score(self.backbone(image))
+
+
+def _one_step(model, optimizer, rate=0.1):
+    before = {name: p.numpy().copy() for name, p in model.named_parameters()}
+    optimizer.set_lr(rate)
+    image = paddle.to_tensor(np.linspace(-1, 1, 32, dtype="float32").reshape(2, 1, 4, 4))
+    (model(image) ** 2).mean().backward()
+    gradients = {name: p.grad.numpy().copy() for name, p in model.named_parameters()}
+    optimizer.step()
+    optimizer.clear_grad()
+    after = {name: p.numpy() for name, p in model.named_parameters()}
+    return before, gradients, after
+
+
+def test_groups_set_rate_and_decay_of_weights_biases_and_norms():
+    paddle.seed(0)
+    model = Tiny()
+    groups = Groups(head_lr_factor=10, bias_lr_factor=2)
+    before, gradients, after = _one_step(model, OPTIMIZERS["SGD"](model, groups, weight_decay=0.5))
+    expected = {  # rate factor, decay
+        "backbone.0.weight": (1, 0.5),
+        "backbone.0.bias": (2, 0),
+        "backbone.1.weight": (1, 0),
+        "backbone.1.bias": (1, 0),
+        "score.weight": (10, 0.5),
+        "score.bias": (20, 0),
+    }
+    for name, (factor, decay) in expected.items():
+        wanted = before[name] - 0.1 * factor * (gradients[name] + decay * before[name])
+        np.testing.assert_allclose(after[name], wanted, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_decay_can_be_asked_for_biases_and_norms():
+    decays = {group["weight_decay"] for group in parameter_groups(Tiny(), Groups(1, 1, True, True), 0.1)}
+    assert decays == {0.1}
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = Tiny()
+    model.score.weight.stop_gradient = True
+    found = [p for group in parameter_groups(model, Groups(), 0.0) for p in group["params"]]
+    assert all(p is not model.score.weight for p in found)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_an_optimizers_state_goes_into_the_second_model_of_a_process(name):
+    paddle.seed(1)
+    first, second = Tiny(), Tiny()
+    second.set_state_dict({key: value.clone() for key, value in first.state_dict().items()})
+    one = OPTIMIZERS[name](first, Groups(), weight_decay=0.01)
+    _one_step(first, one)
+    second.set_state_dict({key: value.clone() for key, value in first.state_dict().items()})
+    two = OPTIMIZERS[name](second, Groups(), weight_decay=0.01)
+    load_optimizer_state(two, second, optimizer_state(one, first))
+    _, _, after_first = _one_step(first, one)
+    _, _, after_second = _one_step(second, two)
+    for key, value in after_first.items():
+        np.testing.assert_array_equal(value, after_second[key], err_msg=key)
+
+
+def test_state_of_another_model_is_refused():
+    model = Tiny()
+    optimizer = OPTIMIZERS["Momentum"](model, Groups())
+    with pytest.raises(ValueError, match=r"'fc6.weight', which is no parameter"):
+        load_optimizer_state(optimizer, model, {"fc6.weight/velocity_0": np.zeros(2, "float32")})
+
+
+def test_poly_falls_from_the_rate_to_the_end():
+    schedule = Poly(0.1, 10, power=2.0, end=0.02)
+    assert schedule(1) == pytest.approx(0.1)
+    assert schedule(6) == pytest.approx(0.08 * 0.25 + 0.02)
+    assert schedule(11) == pytest.approx(0.02)
+
+
+def test_step_multiplies_at_its_milestones():
+    schedule = Step(1.0, 10, milestones=[2, 4], gamma=0.1)
+    assert [schedule(i) for i in (1, 2, 3, 4, 5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_warm_up_is_a_straight_line():
+    schedule = Constant(1.0, 10, warmup_iters=3, warmup_ratio=0.2)
+    assert [schedule(i) for i in (1, 2, 3, 4)] == pytest.approx([0.4, 0.6, 0.8, 1.0])
+
+
+def test_a_schedule_longer_than_the_run_is_said():
+    assert "warm-up of 500" in Poly(0.1, 8, warmup_iters=500).longer_than_the_run()
+    assert "step at iteration 9" in Step(0.1, 8, milestones=[9]).longer_than_the_run()
+    assert Poly(0.1, 8, warmup_iters=2).longer_than_the_run() is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Poly(-1.0, 8), "learning_rate -1.0"),
+        (lambda: Poly(1.0, 8, power=0), "power 0"),
+        (lambda: Poly(1.0, 8, warmup_iters=-1), "warmup_iters -1"),
+        (lambda: Step(1.0, 8, milestones=[]), "milestones"),
+        (lambda: OPTIMIZERS["Momentum"](Tiny(), Groups(), momentum=1.5), "momentum 1.5"),
+    ],
+)
+def test_values_that_cannot_be_right_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
