@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.backbones import BACKBONES
-from paddlefcn.config import Component, Config, nearest
+from paddlefcn.config import DATA_KEYS, Component, Config, nearest
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.images import Resize
@@ -182,7 +182,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_source(config: Config) -> None:
-    _checked(DATASETS, config.data.source, given=("root", "split"))
+    _check_arguments(DATASETS, config.data.source, ("root", "split"), names=DATA_KEYS)
 
 
 def _make_transform(config: Config, component: Component) -> Any:

@@ -215,7 +215,7 @@ class _Node:
         return value
 
 
-_DATA_KEYS = (
+DATA_KEYS = (
     "type",
     "root",
     "classes",
@@ -235,7 +235,7 @@ _DATA_KEYS = (
 
 def _data(node: _Node) -> DataConfig:
     source = node.component()
-    own = {key: value for key, value in source.args.items() if key not in _DATA_KEYS}
+    own = {key: value for key, value in source.args.items() if key not in DATA_KEYS}
     classes = _classes(node)
     ignore_index = node.integer("ignore_index", 255, 0, 65535)
     if ignore_index < len(classes):

@@ -30,14 +30,15 @@ class Tiny(nn.Layer):
 
 
 def _one_step(model, optimizer, rate=0.1):
-    before = {name: p.numpy().copy() for name, p in model.named_parameters()}
+    trained = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
+    before = {name: p.numpy().copy() for name, p in trained.items()}
     optimizer.set_lr(rate)
     image = paddle.to_tensor(np.linspace(-1, 1, 32, dtype="float32").reshape(2, 1, 4, 4))
     (model(image) ** 2).mean().backward()
-    gradients = {name: p.grad.numpy().copy() for name, p in model.named_parameters()}
+    gradients = {name: p.grad.numpy().copy() for name, p in trained.items()}
     optimizer.step()
     optimizer.clear_grad()
-    after = {name: p.numpy() for name, p in model.named_parameters()}
+    after = {name: p.numpy() for name, p in trained.items()}
     return before, gradients, after
 
 
