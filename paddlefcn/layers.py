@@ -38,6 +38,8 @@ class ConvBNReLU(nn.Layer):
     """Convolution with bias, BatchNorm if asked for, ReLU: ``[N,in,H,W] -> [N,out,H',W']``.
 
     The bias stays under BatchNorm too, as in torchvision's VGG, so that weights can be exchanged.
+    Paddle's BatchNorm momentum 0.9 is PyTorch's 0.1; its running variance is the biased one, PyTorch's
+    the unbiased, so the two drift apart in training (not in what they load) on small maps.
     """
 
     def __init__(
@@ -131,9 +133,7 @@ class Upsample(nn.Layer):
         if mode not in UPSAMPLE_MODES:
             raise ValueError(f"upsample: got {mode!r}, expected one of {', '.join(UPSAMPLE_MODES)}")
         if mode == "transposed" and align_corners:
-            raise ValueError(
-                "align_corners: true has no transposed convolution; set upsample: bilinear"
-            )
+            raise ValueError("align_corners: true has no transposed convolution; set upsample: bilinear")
         self.channels, self.factor, self.mode = channels, factor, mode
         self.align_corners = align_corners
         self.kernel = kernel or 2 * factor - factor % 2
@@ -221,7 +221,5 @@ def crop_like(x: paddle.Tensor, like: paddle.Tensor, offset: int = 0) -> paddle.
 def cropped_size(size: int, like: int, offset: int = 0) -> int:
     """What `crop_like` does to a height (or width); ValueError if the window does not fit."""
     if offset + like > size:
-        raise ValueError(
-            f"crop: {like} cells from offset {offset} on do not fit into a map of {size}"
-        )
+        raise ValueError(f"crop: {like} cells from offset {offset} on do not fit into a map of {size}")
     return like

@@ -7,7 +7,7 @@ import paddle
 import pytest
 from paddle.static import InputSpec
 
-from paddlefcn.backbones import VGG11, VGG16, AlexNet
+from paddlefcn.backbones import BACKBONES, VGG11, VGG16, AlexNet
 from paddlefcn.layers import Upsample, use_export_form
 from paddlefcn.models import MODELS, FCN8s, FCN16s, FCN32s, FCNAlexNet
 
@@ -100,6 +100,14 @@ def test_export_at_any_size_gives_the_same_logits(tmp_path, name, arguments):
         got = got[0] if isinstance(got, (list, tuple)) else got
         assert list(got.shape) == list(y.shape)
         assert float((got - y).abs().max() / y.abs().max()) < 2e-6
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_goes_with_its_default_backbone(name):
+    model = MODELS[name]
+    with paddle.LazyGuard():
+        backbone = BACKBONES[model.default_backbone](**model.backbone_arguments())
+        assert model(backbone, num_classes=2).backbone is backbone
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -277,3 +285,5 @@ def test_a_model_refuses_a_backbone_it_was_not_published_on():
         FCN16s(backbone, num_classes=2)
     with pytest.raises(ValueError, match="num_classes: got 0"):
         FCN16s(VGG11(width=1), num_classes=0)
+    with pytest.raises(ValueError, match="fc_channels: got 0"):
+        FCN16s(VGG11(width=1), num_classes=2, fc_channels=0)

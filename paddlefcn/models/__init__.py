@@ -2,7 +2,8 @@
 
 A model takes a built backbone and ``num_classes``; ``forward(image) -> list[Tensor]`` gives the
 main logits first, then auxiliary ones in training mode only; ``num_outputs`` says how many; the
-static method ``backbone_arguments(**model arguments)`` says what they ask of the backbone.
+static method ``backbone_arguments(**model arguments)`` says what they ask of the backbone;
+``default_backbone`` is the name of the one it goes with.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ class FCNAlexNet(FCN32s):
     Long, Shelhamer and Darrell, CVPR 2015, section 4.1; ``voc-fcn-alexnet`` of the authors.
     """
 
+    default_backbone = "AlexNet"
     image_offset = 18
     reference_fc6_kernel = 6
 

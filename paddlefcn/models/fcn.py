@@ -26,6 +26,7 @@ class FCN(nn.Layer):
     ``forward([N,in_channels,H,W])`` gives logits ``[N,num_classes,H,W]``, the main ones first.
     """
 
+    default_backbone: ClassVar[str] = "VGG16"  # what a config without one means
     image_offset: ClassVar[int]  # the authors' crop of the last upsampling
     reference_fc6_kernel: ClassVar[int] = 7  # the fc6 on which the authors' crops rest
 
@@ -60,7 +61,7 @@ class FCN(nn.Layer):
         """
         super().__init__()
         reference = padding == "reference"
-        _check_head(backbone, num_classes, padding, dropout)
+        _check_head(backbone, num_classes, padding, fc_channels, dropout)
         _check_fc6(backbone, padding, fc6_kernel, self.reference_fc6_kernel)
         _check_upsampling(
             reference, upsample, upsample_dense, learn_upsampling, align_corners, deep_supervision
@@ -101,7 +102,9 @@ class FCN(nn.Layer):
         raise TypeError(f"{type(self).__name__}: build FCN32s, FCN16s or FCN8s")
 
     def _score(self, channels: int) -> nn.Conv2D:
-        # from zero, as published: at the start the finer scores change nothing of the coarse one
+        # From zero, as published: no class is preferred at the start, a finer score added to a trained
+        # coarser network changes nothing at first, and features of any size (no BatchNorm) do no harm.
+        # From scratch with BatchNorm, random starts ended within the spread of the seeds.
         return convolution(channels, self.num_classes, 1, zero_start=True)
 
     def _upsample(self, factor: int, *, last: bool = False) -> Upsample:
@@ -260,10 +263,12 @@ class FCN8sAtOnce(FCN8s):
     pool3_scale = 0.0001
 
 
-def _check_head(backbone: nn.Layer, num_classes: int, padding: str, dropout: float) -> None:
+def _check_head(backbone: nn.Layer, num_classes: int, padding: str, fc_channels: int, dropout: float) -> None:
     """Raise ValueError unless the score layers fit the backbone and the padding."""
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, expected at least 1")
+    if fc_channels < 1:
+        raise ValueError(f"fc_channels: got {fc_channels}, expected at least 1 (published: 4096)")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: got {dropout}, expected 0 to below 1")
     if padding not in ("same", "reference"):
