@@ -27,3 +27,38 @@ def pytest_collection_modifyitems(config, items):
 def repo() -> Path:
     """The checkout's root."""
     return REPO
+
+
+TINY = """
+data:
+  type: Shapes
+  size: [32, 32]
+  train_images: 8
+  val_images: 4
+  classes: [background, disk, square, triangle, striped, dotted]
+  normalize: {scale: 255, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+  train_transforms: [{type: RandomFlip}, {type: RandomCrop, size: [32, 32]}]
+  num_workers: 0
+model:
+  type: FCN8s
+  backbone: {type: VGG, arch: [1, 1, 1, 1, 1], width: 2}
+  fc_channels: 8
+  fc6_kernel: 1
+  dropout: 0.5
+loss: [{type: CrossEntropy}]
+optimizer: {type: Momentum, momentum: 0.9, weight_decay: 1e-4}
+schedule: {type: Poly, learning_rate: 0.05, warmup_iters: 2}
+train: {iters: 8, batch_size: 2, eval_iters: 4, save_iters: 2, log_iters: 2, previews: 1}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A recipe that trains in a second: `tiny("key=value", …)` gives the arguments for a command."""
+    recipe = tmp_path / "tiny.yml"
+    recipe.write_text(TINY)
+
+    def arguments(*options: str) -> list[str]:
+        return ["-c", str(recipe), "-o", f"train.save_dir={tmp_path / 'run'}", *options]
+
+    return arguments

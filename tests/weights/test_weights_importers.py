@@ -242,3 +242,9 @@ def test_data_parallel_names_are_read(tmp_path):
     plain = read_foreign(FIXTURES / "torchvision_vgg13.safetensors").state
     wrapped = read_foreign(tmp_path / "p.safetensors").state
     assert plain.keys() == wrapped.keys()
+
+
+def test_at_once_weights_in_fcn8s_compute_the_same_logits():
+    model, report, _ = imported("caffe_fcn8s_atonce.caffemodel", model="FCN8s")
+    assert "scaled by 0.0001" in report.table()
+    assert close(model(image(37, 45))[0].numpy(), expected("caffe", "FCN8sAtOnce.37x45"))
