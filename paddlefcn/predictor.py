@@ -123,7 +123,7 @@ def create_engine(
         config.enable_use_gpu(256, int(index or 0))
     else:
         config.disable_gpu()
-        config.set_cpu_math_library_num_threads(threads or os.cpu_count() or 1)
+        config.set_cpu_math_library_num_threads(threads or _default_threads())
         if onednn:
             config.enable_mkldnn()
             config.set_mkldnn_cache_capacity(_CACHED_SHAPES)
@@ -132,9 +132,16 @@ def create_engine(
         else:
             config.disable_mkldnn()
     # the order matters: the memory optimisation of a .json program needs the new executor
-    config.enable_new_executor(True)
+    if hasattr(config, "enable_new_executor"):
+        config.enable_new_executor(True)
     config.enable_memory_optim()
     return inference.create_predictor(config)
+
+
+def _default_threads() -> int:
+    """What the runtime chose, or the user before it: the cores this process may use."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(chosen) if chosen.isdigit() and int(chosen) else os.cpu_count() or 1
 
 
 def run_engine(engine: Any, batch: np.ndarray) -> np.ndarray:

@@ -23,12 +23,12 @@ def test_stride_1_loses_nothing(method):
 def test_the_best_score_falls_with_the_stride(method):
     label = random_blobs()
     found = []
-    for stride in (2, 4, 8, 16, 32, 100):
+    for stride in (1, 4, 16, 100):
         matrix = ConfusionMatrix(4)
         matrix.update(best_at_stride(label, stride, method=method), label)
         found.append(matrix.scores().mean_iou)
     assert found == sorted(found, reverse=True)
-    assert found[0] > 0.9
+    assert found[0] == 1
     assert found[-1] < 0.3
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from paddlefcn import visualize
 from paddlefcn.config import voc_palette
+from paddlefcn.errors import RunError
 from paddlefcn.files import write_bytes
 from paddlefcn.metrics import ConfusionMatrix
 from paddlefcn.plots import figure, plot_confusion, plot_curves, plot_oracle
@@ -95,10 +96,10 @@ def test_tinting_leaves_black_classes_alone_and_mixes_the_others():
 
 
 def test_tinting_in_bands_equals_tinting_at_once():
-    labels = np.random.default_rng(0).integers(0, 3, (1100, 2)).astype(np.uint8)
-    image = np.random.default_rng(1).integers(0, 255, (1100, 2, 3)).astype(np.uint8)
-    parts = [tint(image[i : i + 1], labels[i : i + 1], PALETTE) for i in range(1100)]
-    np.testing.assert_array_equal(tint(image, labels, PALETTE), np.concatenate(parts))
+    labels = np.random.default_rng(0).integers(0, 3, (520, 2)).astype(np.uint8)
+    image = np.random.default_rng(1).integers(0, 255, (520, 2, 3)).astype(np.uint8)
+    parts = [tint(image[i : i + 1], labels[i : i + 1], PALETTE) for i in range(500, 520)]
+    np.testing.assert_array_equal(tint(image, labels, PALETTE)[500:], np.concatenate(parts))
 
 
 def test_the_overlay_has_the_image_on_the_left_and_colours_in_its_legend():
@@ -169,7 +170,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RunError, match="No space left"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.predictor import Predictor, load_deployment
 
     load_deployment(args.model)  # what is wrong with the folder is said before paddle is loaded
-    inputs = find_inputs(args.input, args.figure)
+    inputs = find_inputs(args.input, args.output, figure=args.figure)
     device = start(args)
     from paddlefcn.data.images import read_image
 

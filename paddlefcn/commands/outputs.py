@@ -43,8 +43,8 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
 
 
-def find_inputs(path: str | Path, figure: bool) -> list[Input]:
-    """The image, or every image below the folder.
+def find_inputs(path: str | Path, output: str | Path, *, figure: bool) -> list[Input]:
+    """The image, or every image below the folder but for those of an output folder within.
 
     Raises:
         DataError: nothing there, or two inputs would write one file.
@@ -56,7 +56,12 @@ def find_inputs(path: str | Path, figure: bool) -> list[Input]:
         raise DataError(f"input {given}: no such file or folder")
     if not given.is_dir():
         return [Input(given, given.stem)]
-    found = [Input(file, file.relative_to(given).with_suffix("").as_posix()) for file in image_files(given)]
+    written = Path(output).resolve()
+    found = [
+        Input(file, file.relative_to(given).with_suffix("").as_posix())
+        for file in image_files(given)
+        if given.resolve() == written or written not in file.resolve().parents
+    ]
     if not found:
         raise DataError(f"input {given}: no image below ({', '.join(SUFFIXES)})")
     writer: dict[str, Path] = {}

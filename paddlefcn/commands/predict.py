@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes NAME.png, NAME_overlay.png and shares.json; 1 if an input could not be read."""
     config = load(args)
     data = config.data
-    inputs = find_inputs(args.input, args.figure)
+    inputs = find_inputs(args.input, args.output, figure=args.figure)
     start(args)
     import numpy as np
     import paddle
