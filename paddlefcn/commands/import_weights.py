@@ -57,12 +57,14 @@ def run(args: argparse.Namespace) -> int:
 
     from paddlefcn.weights import save_state
     from paddlefcn.weights.fitting import load_foreign, subsample_fc
-    from paddlefcn.weights.foreign import read_foreign
+    from paddlefcn.weights.foreign import OWN, read_foreign
     from paddlefcn.weights.networks import build, describe
     from paddlefcn.weights.pretrained import fetch
 
     path = fetch(None, args.input, what="--input")
     foreign = read_foreign(path, args.format, images=args.images)
+    if foreign.format == OWN:
+        raise WeightsError(f"{path}: is this library's own; give it as --weights or pretrained as it is")
     foreign.entries = subsample_fc(foreign.entries, args.fc_channels, args.fc6_kernel)
     network = describe(foreign, foreign.entries, args.model)
     if args.verify and foreign.fcn is None:
@@ -141,8 +143,6 @@ def carried_normalize(foreign: Foreign) -> Any:
 
 def _advice(foreign: Foreign, network: Network, output: Path) -> str:
     """What a config says to use the file."""
-    import yaml
-
     from paddlefcn.weights.loading import NORMALIZE_KEY
 
     model = network.config()
@@ -150,7 +150,11 @@ def _advice(foreign: Foreign, network: Network, output: Path) -> str:
     lines = ["in a config:"]
     if NORMALIZE_KEY in foreign.metadata:
         normalize = json.loads(foreign.metadata[NORMALIZE_KEY])
-        lines.append(f"  data: {{normalize: {yaml.safe_dump(normalize, default_flow_style=True).strip()}}}")
-    text = yaml.safe_dump(model, default_flow_style=True, sort_keys=False, width=10_000).strip()
-    lines.append(f"  model: {text}")
-    return "\n".join(lines)
+        lines.append(f"  data: {_in_one_line({'normalize': normalize})}")
+    return "\n".join([*lines, f"  model: {_in_one_line(model)}"])
+
+
+def _in_one_line(value: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()

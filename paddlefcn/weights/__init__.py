@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paddlefcn.weights.fitting import ImportReport
 from paddlefcn.weights.loading import (
     LoadReport,
     Mismatch,
@@ -9,6 +10,7 @@ from paddlefcn.weights.loading import (
     load_into,
     normalize_metadata,
 )
+from paddlefcn.weights.pretrained import load_pretrained
 from paddlefcn.weights.state import (
     read_metadata,
     read_state,
@@ -18,10 +20,12 @@ from paddlefcn.weights.state import (
 )
 
 __all__ = [
+    "ImportReport",
     "LoadReport",
     "Mismatch",
     "check_normalize",
     "load_into",
+    "load_pretrained",
     "normalize_metadata",
     "read_metadata",
     "read_state",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from paddlefcn.errors import WeightsError
-from paddlefcn.weights.foreign import OWN, Entry, Foreign
+from paddlefcn.weights.foreign import AT_ONCE, OWN, Entry, Foreign
 from paddlefcn.weights.loading import format_rows, load_into
 
 _HEAD = re.compile(r"(score_|upscore)")
@@ -45,11 +45,15 @@ class ImportReport:
         counts = [(name, len(self.names(name))) for name in _ACTIONS]
         return f"{self.what}: " + ", ".join(f"{count} {name}" for name, count in counts if count)
 
-    def table(self) -> str:
-        """One line a tensor: action, name in the file, name in the network, note."""
+    def table(self, *, all_rows: bool = True) -> str:
+        """One line a tensor: action, name in the file, name in the network, note; then the counts.
+
+        Without `all_rows` those that simply loaded are left out.
+        """
         order = sorted(self.rows, key=lambda row: _ACTIONS.index(row.action))
-        rows = [(row.action, row.source or "-", row.target or "-", row.note) for row in order]
-        return "\n".join([*format_rows(rows), self.summary()])
+        shown = [row for row in order if all_rows or row.action != "loaded"]
+        cells = [(row.action, row.source or "-", row.target or "-", row.note) for row in shown]
+        return "\n".join([*format_rows(cells), self.summary()])
 
 
 _ACTIONS = ("loaded", "reshaped", "skipped", "missing")
@@ -110,7 +114,7 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
     model = any(name.startswith("backbone.") for name in own)
     state: dict[str, np.ndarray] = {}
     rows, faults = [], []
-    for entry in foreign.entries:
+    for entry in _unscaled(layer, foreign):
         name = entry.name if model else entry.name[len("backbone.") :]
         part = entry.name.startswith("backbone.")
         if not model and not part:
@@ -138,6 +142,19 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
         raise WeightsError(_complaint(foreign, own, faults, what))
     load_into(layer, state, what=what, strict=False)
     return ImportReport(what, tuple(rows), foreign.metadata)
+
+
+def _unscaled(layer: Any, foreign: Foreign) -> Iterator[Entry]:
+    """At-once scores for networks that do not scale their pools: W * (s * pool) = (s * W) * pool."""
+    for entry in foreign.entries:
+        layer_name, _, kind = entry.name.partition(".")
+        pool = layer_name.replace("score_", "")
+        if foreign.fcn == "FCN8sAtOnce" and pool in AT_ONCE and kind == "weight":
+            factor = AT_ONCE[pool] / getattr(layer, f"{pool}_scale", 1.0)
+            if factor != 1.0:
+                array = entry.array * np.float32(factor)
+                entry = Entry(entry.source, entry.name, array, f"scaled by {factor:g}")
+        yield entry
 
 
 def _complaint(foreign: Foreign, own: Mapping[str, Any], faults: Sequence[str], what: str) -> str:

@@ -46,7 +46,7 @@ _FC_LAYERS = {
     "pre_logits.fc2": "fc7",
 }
 _CLASSIFIERS = ("classifier.6", "head.fc", "fc8")
-_AT_ONCE = {"scale_pool4": 0.01, "scale_pool3": 0.0001}
+AT_ONCE = {"pool4": 0.01, "pool3": 0.0001}
 
 
 @dataclass(frozen=True)
@@ -284,9 +284,10 @@ def _translate_named(foreign: Foreign, state: State) -> None:
         elif re.match(r"score_(fr|pool3|pool4)$|upscore(2|8|16|_pool4)?$", layer):
             name = "upscore32" if layer == "upscore" else layer
             foreign.entries.append(Entry(source, f"{name}.{kind}", array))
-        elif layer in _AT_ONCE:
-            _check_scale(source, array, _AT_ONCE[layer])
-            foreign.skipped.append((source, f"{_AT_ONCE[layer]}, a constant of FCN8sAtOnce"))
+        elif layer in ("scale_pool4", "scale_pool3"):
+            constant = AT_ONCE[layer[len("scale_") :]]
+            _check_scale(source, array, constant)
+            foreign.skipped.append((source, f"{constant}, a constant of FCN8sAtOnce"))
         elif layer in _CLASSIFIERS:
             foreign.skipped.append((source, "the classifier's own scores"))
         else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,20 +75,32 @@ def cache_folder() -> Path:
     return Path(base) / "paddlefcn"
 
 
-def load_pretrained(layer: Any, source: str | Path, *, what: str, normalize: Any = None) -> ImportReport:
+def load_pretrained(
+    layer: Any,
+    source: str | Path,
+    *,
+    what: str,
+    normalize: Any = None,
+    say: Callable[[str], None] | None = None,
+) -> ImportReport:
     """Put published or foreign weights into a backbone or a model.
 
     `source` is a file of any format `import-weights` reads, a checkpoint's or run's folder, an
     http(s) URL (`#sha256=HEX` or `#md5=HEX` behind it is checked), or a name: `imagenet`,
     `torchvision` (by the backbone), `berkeley` (by the model). If the weights say how their images
-    were normalised, `normalize` must agree. The table goes to the log. Raises WeightsError.
+    were normalised, `normalize` must agree. `say` (stderr if None) is told what did not simply load.
+    Raises WeightsError.
     """
     path = fetch(layer, str(source), what=what)
     foreign = read_foreign(path)
     if normalize is not None:
         check_normalize(foreign.metadata, normalize, what=f"{what}.pretrained {source}")
     report = load_foreign(layer, foreign, what=f"{what}.pretrained {source}")
-    logging.getLogger(__name__).info("%s", report.table())
+    text = report.table(all_rows=False)
+    if say is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        say(text)
     return report
 
 

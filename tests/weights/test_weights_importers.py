@@ -77,9 +77,9 @@ def test_fc6_and_fc7_as_convolutions_compute_the_classifiers_values(library, fil
         pool5 = model.backbone(image(224, 224))[-1]
         fc7 = model.fc7(model.fc6(pool5)).numpy()
     if name.endswith("_bn"):  # its BatchNorm layers of fc6 and fc7 are new: identity but for epsilon
-        assert {f"fc{n}.bn.{kind}" for n in (6, 7) for kind in ("weight", "bias", "_mean", "_variance")} <= set(
-            report.names("missing")
-        )
+        assert {
+            f"fc{n}.bn.{kind}" for n in (6, 7) for kind in ("weight", "bias", "_mean", "_variance")
+        } <= set(report.names("missing"))
         fc7 = fc7 * (1 + 1e-5)
     # the middle of the 7x7 grid sees what the classifier sees of a 224x224 image
     assert close(fc7[:, :, 3, 3], expected(library, f"{name}.fc7"))
@@ -205,7 +205,7 @@ def test_a_model_that_the_file_does_not_hold_is_refused(file, model, message):
 
 
 def test_a_wrong_format_is_refused_by_what_the_file_looks_like():
-    with pytest.raises(WeightsError, match="looks like torchvision, not caffe|not a .caffemodel"):
+    with pytest.raises(WeightsError, match=r"not a \.caffemodel"):
         read_foreign(FIXTURES / "torchvision_vgg16.pth", "caffe")
     with pytest.raises(WeightsError, match="looks like torchvision, not pytorch-fcn"):
         read_foreign(FIXTURES / "torchvision_vgg16.pth", "pytorch-fcn")
@@ -217,7 +217,9 @@ def test_another_network_is_refused_with_its_names(tmp_path):
         read_foreign(tmp_path / "resnet.safetensors")
 
 
-@pytest.mark.parametrize("file", ["torchvision_vgg16.pth", "torchvision_vgg11_bn.pth", "caffe_fcn8s.caffemodel"])
+@pytest.mark.parametrize(
+    "file", ["torchvision_vgg16.pth", "torchvision_vgg11_bn.pth", "caffe_fcn8s.caffemodel"]
+)
 def test_a_truncated_foreign_file_is_one_line(tmp_path, file):
     data = (FIXTURES / file).read_bytes()
     for length in (0, 1, 40, len(data) // 2, len(data) - 1):
@@ -231,7 +233,7 @@ def test_a_truncated_foreign_file_is_one_line(tmp_path, file):
 def test_a_pytorch_file_given_as_weights_points_to_the_importer(tmp_path):
     for file in ("torchvision_vgg16.pth", "torchvision_vgg11_bn.pth"):
         shutil.copy(FIXTURES / file, tmp_path / "w.pdparams")
-        with pytest.raises(WeightsError, match="a PyTorch file; .*import-weights"):
+        with pytest.raises(WeightsError, match=r"a PyTorch file; .*import-weights"):
             read_state(tmp_path / "w.pdparams")
 
 

@@ -70,8 +70,13 @@ def test_the_safetensors_package_reads_what_is_written_and_the_reverse(tmp_path)
         "turned": np.arange(6, dtype="float32").reshape(2, 3).T,
     }
     save_state(state, tmp_path / "a.safetensors", {"k": "v"})
-    equal(load_file(tmp_path / "a.safetensors"), {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in state.items()})
-    save_file({k: np.ascontiguousarray(v).reshape(v.shape) for k, v in state.items()}, tmp_path / "b.safetensors")
+    equal(
+        load_file(tmp_path / "a.safetensors"),
+        {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in state.items()},
+    )
+    save_file(
+        {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in state.items()}, tmp_path / "b.safetensors"
+    )
     equal(read_state(tmp_path / "b.safetensors"), state)
 
 
@@ -124,7 +129,9 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.pdparams", "a.safetensors", "a.npz", "a.pth", "a.caffemodel", "a"])
-@pytest.mark.parametrize("content", [b"", b"\x80", b"hello world, this is text", b"\0" * 100, b"<html>404</html>"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"hello world, this is text", b"\0" * 100, b"<html>404</html>"]
+)
 def test_garbage_is_one_line_that_names_the_file(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
@@ -155,7 +162,7 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path):
 
 
 def test_damaged_bytes_end_as_one_line_or_as_tensors(tmp_path):
-    net, rng, outcomes = network(), random.Random(0), {True: 0, False: 0}
+    net, rng, refused = network(), random.Random(0), 0
     save_state(net, tmp_path / "a.safetensors")
     paddle.save(net.state_dict(), str(tmp_path / "a.pdparams"))
     np.savez(tmp_path / "a.npz", **arrays(net))
@@ -167,13 +174,14 @@ def test_damaged_bytes_end_as_one_line_or_as_tensors(tmp_path):
                 damaged[rng.randrange(min(len(data), 500))] = rng.randrange(256)
             path = tmp_path / f"d.{suffix}"
             path.write_bytes(damaged)
+            message = ""
             try:
                 read_state(path)
-                outcomes[True] += 1
-            except WeightsError as error:
-                assert "\n" not in str(error)
-                outcomes[False] += 1
-    assert outcomes[False] > 100
+            except WeightsError as error:  # the one thing it may raise
+                message = str(error)
+            assert "\n" not in message
+            refused += bool(message)
+    assert refused > 100
 
 
 @pytest.mark.parametrize(
@@ -300,8 +308,6 @@ def test_a_misfit_is_listed_and_leaves_the_layer_as_it_was():
     assert report.missing == ("0.bias",)
     assert report.unexpected == ("extra",)
     assert [item.name for item in report.mismatched] == ["2.weight"]
-    for line in ("0.bias", "extra", "2.weight", "5 loaded"):
-        pass
     table = report.table()
     assert "mismatched  file [5, 3], network [5, 2]" in table
     assert "6 loaded, 1 missing, 1 unexpected, 1 mismatched" in table
@@ -335,9 +341,9 @@ def test_classes_and_batch_norm_that_differ_are_said():
         return FCN8s(backbone, num_classes=classes, fc_channels=4, fc6_kernel=1)
 
     plain, normed, other = fcn(False, 3), fcn(True, 3), fcn(False, 4)
-    with pytest.raises(WeightsError, match="has no BatchNorm; set model.backbone.batch_norm: false"):
+    with pytest.raises(WeightsError, match=r"has no BatchNorm; set model\.backbone\.batch_norm: false"):
         load_into(normed, arrays(plain), what="f")
-    with pytest.raises(WeightsError, match="has BatchNorm; set model.backbone.batch_norm: true"):
+    with pytest.raises(WeightsError, match=r"has BatchNorm; set model\.backbone\.batch_norm: true"):
         load_into(plain, arrays(normed), what="f")
     with pytest.raises(WeightsError, match="other classes than the config"):
         load_into(other, arrays(plain), what="f")
@@ -354,7 +360,9 @@ CAFFE = {"scale": 1.0, "mean": [104.00699, 116.66877, 122.67892], "std": [1.0, 1
 def test_a_disagreement_about_the_images_shows_both():
     check_normalize({}, IMAGENET)
     check_normalize(normalize_metadata(CAFFE), CAFFE)
-    with pytest.raises(WeightsError, match=r"scale: 1.0, mean: \[104.*BGR.*data.normalize is {scale: 255.0.*RGB"):
+    with pytest.raises(
+        WeightsError, match=r"scale: 1.0, mean: \[104.*BGR.*data.normalize is {scale: 255.0.*RGB"
+    ):
         check_normalize(normalize_metadata(CAFFE), IMAGENET)
     with pytest.raises(WeightsError, match="order: RGB"):
         check_normalize(normalize_metadata(CAFFE), {**CAFFE, "order": "RGB"})

@@ -31,13 +31,13 @@ class Call:
 
 ATTACKS = [
     (os.system, ("echo run > MARK",), r"posix\.system|nt\.system"),
-    (eval, ("__import__('os').system('echo run > MARK')",), r"builtins\.eval\('__import__"),
-    (exec, ("open('MARK', 'w')",), r"builtins\.exec"),
+    (eval, ("__import__('os').system('echo run > MARK')",), r"builtins\.eval\(\"__import__\('os'\)"),
+    (exec, ("open('MARK', 'w')",), r"built.*\.exec"),
     (open, ("MARK", "w"), r"io\.open"),
-    (getattr, (os, "system"), r"builtins\.getattr"),
-    (__import__, ("os",), r"builtins\.__import__"),
+    (getattr, (os, "system"), r"built.*\.getattr"),
+    (__import__, ("os",), r"built.*\.__import__"),
     (np.load, ("MARK",), r"numpy\.load"),
-    (print, ("hello",), r"builtins\.print"),
+    (print, ("hello",), r"built.*\.print"),
 ]
 
 
@@ -82,8 +82,9 @@ def test_setting_the_state_of_anything_else_is_refused():
 
 
 def test_an_array_subclass_and_object_arrays_are_refused():
-    with pytest.raises(RefusedError, match=r"numpy\.matrix|numpy\.matrixlib|array subclass"):
-        unpickle(io.BytesIO(pickle.dumps(np.matrix([[1.0]]), 2)))
+    masked = np.ma.masked_array([1.0], mask=[True])
+    with pytest.raises(RefusedError, match=r"numpy\.ma"):
+        unpickle(io.BytesIO(pickle.dumps(masked, 2)))
     with pytest.raises(RefusedError, match="only numbers are read"):
         unpickle(io.BytesIO(pickle.dumps(np.array([{}], dtype=object), 2)))
 
