@@ -11,6 +11,7 @@ import numpy as np
 
 from paddlefcn.data.datasets import Sample, SegmentationDataset
 from paddlefcn.data.images import Normalize
+from paddlefcn.data.transforms import Compose, Transform
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError, RunError
 
@@ -32,7 +33,7 @@ class TrainLoader:
     batch of batch_size * world_size.
 
     Args:
-        transforms: called one after the other as (image, label, rng) -> (image, label).
+        transforms: one or several, called one after the other as (image, label, rng) -> (image, label).
         batch_size: samples a batch of this rank.
         num_workers: processes that prepare batches; 0 prepares them in this one.
         on_bad_image: "stop" raises the DataError; "skip" takes the epoch's next sample instead and
@@ -46,7 +47,7 @@ class TrainLoader:
     def __init__(
         self,
         dataset: SegmentationDataset,
-        transforms: Sequence[Any],
+        transforms: Transform | Sequence[Transform],
         normalize: Normalize,
         *,
         batch_size: int,
@@ -62,8 +63,9 @@ class TrainLoader:
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {world_size}: out of range")
         if not len(dataset):
             raise DataError("the training split has no samples")
+        augment = transforms if callable(transforms) else Compose(transforms)
         self._make = _BatchMaker(
-            dataset, list(transforms), normalize, batch_size, seed, on_bad_image == "skip", rank, world_size
+            dataset, augment, normalize, batch_size, seed, on_bad_image == "skip", rank, world_size
         )
         self.num_workers = num_workers
         self.batches_per_epoch = -(-len(dataset) // (batch_size * world_size))
@@ -85,7 +87,7 @@ class _BatchMaker:
     """Makes batch k; sent to every worker once. Labels travel in their small type."""
 
     dataset: SegmentationDataset
-    transforms: list[Any]
+    augment: Transform
     normalize: Normalize
     batch_size: int
     seed: int
@@ -135,15 +137,13 @@ class _BatchMaker:
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, name: str
     ) -> tuple[np.ndarray, np.ndarray]:
         try:
-            for transform in self.transforms:
-                image, label = transform(image, label, rng)
+            return self.augment(image, label, rng)
         except (DataError, RunError):
             raise
         # a transform's own bug: say which picture it happened to
         except Exception as error:
             reason = " ".join(str(error).split())
             raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
-        return image, label
 
 
 @dataclasses.dataclass(frozen=True)

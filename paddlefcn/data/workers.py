@@ -2,19 +2,23 @@
 
 The processes are started fresh ("spawn"), because a fork of a process that holds paddle's threads may
 never return. A script of your own that uses workers needs the usual `if __name__ == "__main__":`.
+
+Not concurrent.futures: its workers share one result pipe, and one killed in the middle of a batch leaves
+the reader waiting for the rest for ever. Here every worker has its own, which ends when the worker does.
 """
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from paddlefcn.errors import RunError, UserError
@@ -22,7 +26,10 @@ from paddlefcn.errors import RunError, UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_work: Callable[[Any], Any] | None = None  # in a worker: what it was started for
+_DIED = (
+    "a data worker died ({}): killed from outside or out of memory; lower data.num_workers, or set it to 0 "
+    "to see its own error"
+)
 
 
 def ordered_map(
@@ -41,61 +48,100 @@ def ordered_map(
         for task in tasks:
             yield _run(work, task)
         return
-    pool = ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(work,)
-    )
-    pending: collections.deque[Future[Result]] = collections.deque()
-    tasks = iter(tasks)
-    try:
-        for task in tasks:
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(_Worker(work)) for _ in range(num_workers)]
+        # task k goes to worker k modulo their number, so that results need no sorting
+        busy: collections.deque[_Worker] = collections.deque()
+        for number, task in enumerate(tasks):
+            worker = workers[number % num_workers]
+            worker.send(task)
+            busy.append(worker)
+            if len(busy) >= num_workers * ahead:
+                yield busy.popleft().result()
+        while busy:
+            yield busy.popleft().result()
+
+
+class _Worker:
+    """A process with its own two-way pipe; a thread empties the pipe, so that the process works ahead."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        try:
             with _signals_held():
-                pending.append(pool.submit(_run_sent, task))
-            if len(pending) > num_workers * ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            f"a data worker died ({num_workers} were running): killed from outside or out of memory; lower "
-            f"data.num_workers, or set it to 0 to see its own error"
-        ) from error
-    finally:
-        _stop(pool)
+                self._process.start()
+        except BrokenPipeError:
+            raise RunError(_DIED.format("while it started")) from None
+        theirs.close()  # the process now holds the only other end: reading ends when it does
+        atexit.register(self._kill)
+        self._results: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._kill()
+        self._process.join()
+        atexit.unregister(self._kill)
+        self._thread.join()
+        self._pipe.close()
+
+    def send(self, task: Any) -> None:
+        with contextlib.suppress(OSError):  # a dead worker's: `result` says it
+            self._pipe.send(task)
+
+    def result(self) -> Any:
+        """The oldest result that was not taken yet."""
+        kind, value = self._results.get()
+        if kind == "result":
+            return value
+        if kind == "error":
+            raise value
+        self._process.join(1)
+        code = self._process.exitcode
+        how = f"by signal {-code}" if code is not None and code < 0 else f"with code {code}"
+        raise RunError(_DIED.format(how))
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                self._results.put(self._pipe.recv())
+        # whatever ends the pipe ends the worker's use; `result` tells how the process ended
+        except Exception as error:
+            self._results.put(("died", error))
+
+    def _kill(self) -> None:
+        self._process.kill()
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """Ends the pool without waiting for what its workers are at."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        with contextlib.suppress(Exception):  # it may have ended by itself
-            process.kill()
-    pool.shutdown(wait=True)
-
-
-def _start(work: Callable[[Any], Any]) -> None:
-    """A worker's first steps."""
+def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+    """A worker's life."""
     import cv2
 
-    global _work
-    _work = work
     cv2.setNumThreads(0)
     # Ctrl-C and a SIGTERM to the whole group are the parent's to answer: it still needs its batches
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
+        while True:
+            task = pipe.recv()
+            try:
+                answer: tuple[str, Any] = ("result", _run(work, task))
+            except (UserError, RunError) as error:
+                answer = ("error", error)
+            pipe.send(answer)
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # a parent that was killed reads no results; its worker would wait for ever
-
-
-def _run_sent(task: Any) -> Any:
-    assert _work is not None
-    return _run(_work, task)
+        os._exit(1)  # a parent that was killed reads no results
 
 
 def _run(work: Callable[[Task], Result], task: Task) -> Result:
@@ -111,10 +157,13 @@ def _run(work: Callable[[Task], Result], task: Task) -> Result:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Workers that start meanwhile inherit blocked SIGINT and SIGTERM: none dies before `_start`."""
+    """Workers that start meanwhile inherit blocked SIGINT and SIGTERM: none dies before `_serve`."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its own start would unblock them again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
