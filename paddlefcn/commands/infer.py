@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from paddlefcn.commands.common import add_common, start
+from paddlefcn.commands.common import add_common, open_output, start
 from paddlefcn.commands.outputs import (
     Classes,
     add_outputs,
-    claim_output,
     find_inputs,
+    keep_sources,
     predict_all,
 )
 
@@ -27,13 +27,14 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.predictor import Predictor, load_deployment
 
     load_deployment(args.model)  # what is wrong with the folder is said before paddle is loaded
+    keep_sources(args.output, [args.input, args.model])
     inputs = find_inputs(args.input, args.output, figure=args.figure)
     device = start(args)
     from paddlefcn.data.images import read_image
 
     predictor = Predictor(args.model, device, onednn=not args.no_onednn, threads=args.threads)
     deployment = predictor.deployment
-    output = claim_output(args.output, args.overwrite, [args.input, args.model])
+    output = open_output(args.output, args.overwrite)
     return predict_all(
         inputs,
         output,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import open_output, write_json
+from paddlefcn.commands.common import write_json
 from paddlefcn.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def find_inputs(path: str | Path, output: str | Path, *, figure: bool) -> list[I
     found = [
         Input(file, file.relative_to(given).with_suffix("").as_posix())
         for file in image_files(given)
-        if given.resolve() == written or written not in file.resolve().parents
+        if written not in file.resolve().parents
     ]
     if not found:
         raise DataError(f"input {given}: no image below ({', '.join(SUFFIXES)})")
@@ -75,18 +75,17 @@ def find_inputs(path: str | Path, output: str | Path, *, figure: bool) -> list[I
     return found
 
 
-def claim_output(path: str | Path, overwrite: bool, sources: Iterable[str | Path]) -> Path:
-    """`open_output`, which never empties a folder that holds what is about to be read.
+def keep_sources(output: str | Path, sources: Iterable[str | Path]) -> None:
+    """Refuses an output folder that holds what is about to be read: --overwrite would empty it.
 
     Raises:
-        OutputError: the folder is not empty, or holds a source.
+        OutputError: the folder is a source, or a source lies below it.
     """
-    folder = Path(path).resolve()
+    folder = Path(output).resolve()
     for source in sources:
         read = Path(source).resolve()
         if read == folder or folder in read.parents:
-            raise OutputError(f"output folder {path} holds the input {source}; choose another")
-    return open_output(path, overwrite)
+            raise OutputError(f"output folder {output} holds the input {source}; choose another")
 
 
 def predict_all(

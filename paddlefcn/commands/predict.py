@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from paddlefcn.commands.common import add_common, add_config, load, start
+from paddlefcn.commands.common import add_common, add_config, load, open_output, start
 from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
 from paddlefcn.commands.outputs import (
     Classes,
     add_outputs,
-    claim_output,
     find_inputs,
+    keep_sources,
     predict_all,
 )
 
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes NAME.png, NAME_overlay.png and shares.json; 1 if an input could not be read."""
     config = load(args)
     data = config.data
+    keep_sources(args.output, [args.input, args.weights, args.config])
     inputs = find_inputs(args.input, args.output, figure=args.figure)
     start(args)
     import numpy as np
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     prepare = Prepare(data.normalize, build_resize(config))
     way = inference(args, config)
     model = load_network(args, config)
-    output = claim_output(args.output, args.overwrite, [args.input, args.weights, args.config])
+    output = open_output(args.output, args.overwrite)
 
     def predict(image: np.ndarray) -> np.ndarray:
         tensor = paddle.to_tensor(prepare(image)[None])
