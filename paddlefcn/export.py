@@ -148,6 +148,8 @@ def save_program(model: nn.Layer, stem: Path, channels: int) -> None:
         paddle.jit.save(_MainLogits(model), str(stem), input_spec=[spec])
     finally:
         use_export_form(model, False)
+    # Paddle 2 adds a file of names for training on; no deployment reads it
+    stem.with_name(f"{stem.name}.pdiparams.info").unlink(missing_ok=True)
 
 
 def program_files(folder: Path) -> tuple[Path, Path]:
