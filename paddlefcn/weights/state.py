@@ -153,7 +153,9 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if error.errno not in (None, errno.EINVAL):  # these come of damaged offsets
+            raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise WeightsError(f"{path}: damaged, truncated or no weight file") from error
     # the zip, pickle and number readers raise nearly every type there is on damaged bytes
     except Exception as error:
         known = str(error) and not isinstance(error, KeyError)

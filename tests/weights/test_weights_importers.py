@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
@@ -228,6 +229,34 @@ def test_a_truncated_foreign_file_is_one_line(tmp_path, file):
             read_foreign(tmp_path / file)
         assert str(tmp_path / file) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+FOREIGN = [
+    "torchvision_vgg16.pth",
+    "torchvision_vgg11.pth",
+    "torchvision_vgg11_bn.pth",
+    "caffe_fcn8s.caffemodel",
+]
+
+
+@pytest.mark.parametrize("file", FOREIGN)
+def test_damaged_bytes_end_as_one_line_or_as_tensors(tmp_path, file):
+    data, rng, refused = (FIXTURES / file).read_bytes(), random.Random(1), 0
+    pieces = [b"\xff\xff\xff\x7f", b"\0" * 8, b"cos\nsystem\n", b"R", b"b", b"\x81", b"(", b"t", b"Q"]
+    for _ in range(120):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            at, piece = rng.randrange(2000), rng.choice([*pieces, bytes([rng.randrange(256)])])
+            damaged[at : at + rng.choice([0, len(piece)])] = piece
+        (tmp_path / file).write_bytes(damaged)
+        message = ""
+        try:
+            read_foreign(tmp_path / file)
+        except WeightsError as error:  # the one thing it may raise
+            message = str(error)
+        assert "\n" not in message
+        refused += bool(message)
+    assert refused > 50
 
 
 def test_a_pytorch_file_given_as_weights_points_to_the_importer(tmp_path):
