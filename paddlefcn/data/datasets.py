@@ -5,6 +5,7 @@ A data set is `Name(root, split, *, its own arguments)` with `.samples` and `.re
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from paddlefcn.data.images import MAX_PIXELS, SUFFIXES, image_files, read_image
+from paddlefcn.data.images import SUFFIXES, image_files, read_image
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.errors import DataError
 
@@ -74,7 +75,7 @@ class VOC(FilePairs):
         self.root = _voc_folder(Path(root))
         self.samples, self.remarks = [], []
         for name in _names(split, train=train, val=val, test=test):
-            path = self.root / "ImageSets" / "Segmentation" / (name if name.endswith(".txt") else f"{name}.txt")
+            path = self.root / "ImageSets" / "Segmentation" / f"{name.removesuffix('.txt')}.txt"
             for number, line in read_lines(path):
                 words = line.split()
                 if len(words) != 1:
@@ -211,6 +212,12 @@ class SegmentationDataset:
         """The image HxWxC and the mask as it stands in its file, HxW or HxWx3."""
         return self.source.read_raw(index, self.channels, self.label_reader)
 
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """The image file of a pair alone, HxWxC."""
+        if sample.image is None:
+            raise DataError(f"{sample.name}: has no image file")
+        return read_image(sample.image, self.channels, self.label_reader.max_pixels)
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image HxWxC (uint8, uint16 or float32, RGB) and its class ids HxW (uint8 or int32)."""
         image, mask = self.read_raw(index)
@@ -226,8 +233,8 @@ def check_sizes(sample: Sample, image: np.ndarray, mask: np.ndarray) -> None:
     (h, w), (mh, mw) = image.shape[:2], mask.shape[:2]
     turned = " (the image's EXIF orientation turns it: turn the mask too)" if (h, w) == (mw, mh) else ""
     raise DataError(
-        f"mask {sample.label or sample.name}: is {mh}x{mw}, its image {sample.image or ''} is {h}x{w} (height x "
-        f"width){turned}; make them one size (masks by nearest neighbour), or correct the pair"
+        f"mask {sample.label or sample.name}: is {mh}x{mw}, its image {sample.image or ''} is {h}x{w} "
+        f"(height x width){turned}; make them one size (masks by nearest neighbour), or correct the pair"
     )
 
 
@@ -260,22 +267,22 @@ def _names(split: str, **lists: str | Sequence[str] | None) -> list[str]:
 
 
 def _doubles(samples: Sequence[Sample]) -> list[str]:
-    seen: set[str] = set()
-    doubled = [sample.name for sample in samples if sample.name in seen or seen.add(sample.name)]  # type: ignore[func-returns-value]
-    return [f"{name}: stands more than once in the list; remove the other lines" for name in sorted(set(doubled))]
+    counts = collections.Counter(sample.name for sample in samples)
+    doubled = sorted((name, count) for name, count in counts.items() if count > 1)
+    return [f"{name}: stands {count} times in the list; remove the other lines" for name, count in doubled]
 
 
 def _voc_folder(root: Path) -> Path:
-    candidates = (root, root / "VOCdevkit" / "VOC2012", root / "VOC2012", root / "TrainVal" / "VOCdevkit" / "VOC2012")
-    for folder in candidates:
+    usual = ("VOCdevkit/VOC2012", "VOC2012", "TrainVal/VOCdevkit/VOC2012")
+    for folder in (root, *(root / name for name in usual)):
         if (folder / "JPEGImages").is_dir():
             return folder
     more = sorted(root.glob("VOCdevkit/*/JPEGImages")) if root.is_dir() else []
     if len(more) == 1:
         return more[0].parent
     raise DataError(
-        f"{root}: holds no VOCdevkit/VOC2012 and no JPEGImages; set data.root (relative to $PADDLEFCN_DATA, or "
-        f"./data), or data.download: true for VOC 2012"
+        f"{root}: holds no VOCdevkit/VOC2012 and no JPEGImages; set data.root (relative to "
+        f"$PADDLEFCN_DATA, or ./data), or data.download: true for VOC 2012"
     )
 
 

@@ -69,7 +69,9 @@ class Normalize:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """HxWxC (RGB) -> contiguous float32 CxHxW. Raises DataError for another number of channels."""
         if image.ndim != 3 or image.shape[2] != self.channels:
-            raise DataError(f"image of shape {image.shape}: expected HxWx{self.channels}, as data.normalize.mean")
+            raise DataError(
+                f"image of shape {image.shape}: expected HxWx{self.channels}, as data.normalize.mean"
+            )
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
         planes = range(self.channels) if self.order == "RGB" else reversed(range(self.channels))
         for index, plane in enumerate(planes):
@@ -156,7 +158,9 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     if height * width > MAX_PIXELS:
-        raise DataError(f"resizing {image.shape[0]}x{image.shape[1]} would make {height}x{width} pixels: too many")
+        raise DataError(
+            f"resizing {image.shape[0]}x{image.shape[1]} would make {height}x{width} pixels: too many"
+        )
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     # cv2's area averaging takes at most 4 channels
     mode = cv2.INTER_AREA if shrinks and image.shape[2] <= 4 else cv2.INTER_LINEAR
@@ -216,6 +220,17 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS, *, colors: bool = 
     return mask[:, :, 0] if mask.shape[2] == 1 else mask
 
 
+def palette_of(path: str | Path) -> dict[int, tuple[int, ...]]:
+    """Index -> (red, green, blue) of a palette PNG; empty for any other file."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            flat = image.getpalette("RGB") if image.mode == "P" else None
+    # this only adds to what the reader says; unreadable files are its to report
+    except Exception:
+        return {}
+    return {index: tuple(flat[3 * index : 3 * index + 3]) for index in range(len(flat) // 3)} if flat else {}
+
+
 def match_channels(image: np.ndarray, channels: int, name: str | Path) -> np.ndarray:
     """HxWxC with the wanted number of channels, as `read_image` explains; DataError if there is no way."""
     have = image.shape[2]
@@ -239,7 +254,7 @@ def match_channels(image: np.ndarray, channels: int, name: str | Path) -> np.nda
 def _luminance(image: np.ndarray) -> np.ndarray:
     """ITU-R 601 luma in the fixed-point form of Pillow's "L", so that grey stays exactly grey."""
     if image.dtype.kind == "f":
-        return (image @ np.float32([0.299, 0.587, 0.114]))[:, :, None].astype(np.float32)
+        return (image @ np.array([0.299, 0.587, 0.114], np.float32))[:, :, None].astype(np.float32)
     red, green, blue = (image[:, :, i].astype(np.uint32) for i in range(3))
     luma = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
     return luma.astype(image.dtype)[:, :, None]
@@ -253,7 +268,10 @@ def _read(path: Path, kind: str, max_pixels: int) -> np.ndarray:
             raise DataError("is a folder" if path.is_dir() else "no such file")
         if path.stat().st_size == 0:
             raise DataError("is empty")
-        array = _read_npy(path, max_pixels) if path.suffix.lower() == ".npy" else _decode(path, kind, max_pixels)
+        if path.suffix.lower() == ".npy":
+            array = _read_npy(path, max_pixels)
+        else:
+            array = _decode(path, kind, max_pixels)
         if array.size == 0:
             raise DataError(f"has no pixels (shape {array.shape})")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -292,15 +310,17 @@ def _read_npy(path: Path, max_pixels: int) -> np.ndarray:
 
 
 def _plain_dtype(array: np.ndarray) -> np.ndarray:
-    """uint8, uint16 and float32 stay, bool becomes uint8; other integers stay if exact ids, others float32."""
+    """uint8, uint16 and float32; other integers become the smallest of these that holds them."""
     if array.dtype == np.bool_:
         return array.astype(np.uint8)
     if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
         low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-        if 0 <= low and high <= 65535:
+        if low >= 0 and high <= 65535:
             return array.astype(np.uint16 if array.itemsize > 1 else np.uint8)
-        return array.astype(np.float64 if array.itemsize > 2 else np.float32).astype(np.float32)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(array.dtype.newbyteorder("="))
+        return array.astype(np.float32)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _decode(path: Path, kind: str, max_pixels: int) -> np.ndarray:

@@ -47,7 +47,9 @@ class LabelReader:
         self.label_map = None if label_map is None else self._check_map(label_map)
         self.colors = None if color_table is None else self._check_colors(color_table)
         if self.colors is not None and self.label_map is not None:
-            raise ValueError("label_map and color_table are both given; the table says it all: drop label_map")
+            raise ValueError(
+                "label_map and color_table are both given; the table says it all: drop label_map"
+            )
         self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._hash = None if self.colors is None else _perfect_hash(self.colors)
 
@@ -64,8 +66,7 @@ class LabelReader:
         if self.colors is not None:
             return self._from_colors(mask if mask.ndim == 3 else np.stack([mask] * 3, axis=2), name)
         if mask.ndim == 3:
-            grey = np.array_equal(mask[:, :, 0], mask[:, :, 1]) and np.array_equal(mask[:, :, 0], mask[:, :, 2])
-            if not grey:
+            if not (mask == mask[:, :, :1]).all():
                 raise DataError(
                     f"mask {name}: holds colours ({_color_list(mask)}), expected class ids; give "
                     f"data.color_table, the [red, green, blue] of every class in order"
@@ -122,7 +123,7 @@ class LabelReader:
             shown = _color_list(strange[None] if len(strange) else mask)
             raise DataError(
                 f"mask {name}: colours {shown} are not among the {len(known)} of data.color_table; add them "
-                f"(with id {self.ignore_index} if they are to be ignored), or save masks as PNG without smoothing"
+                f"(id {self.ignore_index} ignores one), or save masks as PNG without smoothing"
             )
         return ids.astype(self.dtype)[slot]
 

@@ -1,4 +1,4 @@
-"""A generated data set: overlapping shapes on textured grounds. No download; the same for one seed everywhere."""
+"""A generated data set: overlapping shapes on textured grounds. No download; a seed gives one set."""
 
 from __future__ import annotations
 

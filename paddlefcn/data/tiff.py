@@ -15,6 +15,7 @@ import numpy as np
 from paddlefcn.errors import DataError
 
 _SIZES = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
+_TYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
 _MAX_BYTES = 8 << 30
 
 
@@ -32,7 +33,7 @@ def read_tiff(path: Path, check_pixels: Callable[[int, int], None]) -> np.ndarra
     """
     data = np.memmap(path, np.uint8, "r")
     order = "<" if bytes(data[:2]) == b"II" else ">"
-    tags = _directory(data, order)
+    tags = _directory(data.data, order)
     height, width = _one(tags, 257), _one(tags, 256)
     check_pixels(height, width)
     samples = _one(tags, 277, 1)
@@ -41,7 +42,7 @@ def read_tiff(path: Path, check_pixels: Callable[[int, int], None]) -> np.ndarra
     if len(bits) != 1 or len(kinds) != 1 or not 1 <= samples <= 4096:
         raise DataError("a TIFF whose channels differ in type; save it as .npy")
     name = f"{order}{ {1: 'u', 2: 'i', 3: 'f'}.get(kinds.pop(), '?') }{bits.pop() // 8}"
-    if 322 in tags or _one(tags, 317, 1) != 1 or name[1:] not in ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"):
+    if 322 in tags or _one(tags, 317, 1) != 1 or name[1:] not in _TYPES:
         raise DataError("a TIFF with tiles, a predictor or unusual samples; save it as .npy")
     dtype = np.dtype(name)
     size = height * width * samples * dtype.itemsize
@@ -71,7 +72,7 @@ def _strips(data: np.ndarray, tags: dict[int, tuple[int, ...]], size: int) -> by
     return b"".join(parts)
 
 
-def _directory(data: np.ndarray, order: str) -> dict[int, tuple[int, ...]]:
+def _directory(data: memoryview, order: str) -> dict[int, tuple[int, ...]]:
     (start,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, start)
     tags: dict[int, tuple[int, ...]] = {}

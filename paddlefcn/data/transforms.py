@@ -16,7 +16,7 @@ import numpy as np
 from paddlefcn.data.images import check_number, check_size, resize_image, resize_label
 from paddlefcn.errors import DataError
 
-Fill = Union[float, Sequence[float]]
+Fill = Union[float, Sequence[float]]  # noqa: UP007 - evaluated on Python 3.9
 Pair = tuple[np.ndarray, np.ndarray]
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]
 
@@ -118,7 +118,12 @@ class RandomRotation:
 
         def warp(plane: np.ndarray, flags: int, border: Any) -> np.ndarray:
             return cv2.warpAffine(
-                plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border
+                plane,
+                matrix,
+                (width, height),
+                flags=flags,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=border,
             )
 
         return _warp(image, label, warp, self.fill, self.ignore_index)
@@ -133,7 +138,7 @@ class RandomRotate90:
 
 
 class ElasticDeform:
-    """Bends the picture smoothly: random shifts of `alpha` pixels (standard deviation) every `spacing` pixels.
+    """Bends the picture: shifts of `alpha` pixels (standard deviation) every `spacing` pixels.
 
     As in U-Net (Ronneberger et al. 2015, section 3.1: 10 pixels on a coarse grid); corners become void.
     """
@@ -290,7 +295,7 @@ def _fill(what: str, fill: Any) -> np.ndarray:
 def _ground(fill: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The fill for every channel, in the image's dtype."""
     if len(fill) not in (1, image.shape[2]):
-        raise DataError(f"fill has {len(fill)} values, the image {image.shape[2]} channels; give one or {image.shape[2]}")
+        raise DataError(f"fill has {len(fill)} values for an image of {image.shape[2]} channels; give one")
     return _as_type(np.broadcast_to(fill, (image.shape[2],)), image.dtype)
 
 

@@ -1,0 +1,96 @@
+"""Reads every pair of a data set and reports counts, class shares and every fault with its fix.
+
+Exit code 1 if there is a fault. The end of the report suggests class weights and normalisation, and
+classes and label_map where the masks do not fit the config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from paddlefcn.commands.common import add_common, add_config, add_json, load, write_json
+
+if TYPE_CHECKING:
+    from paddlefcn.config import Config
+    from paddlefcn.data.datasets import SegmentationDataset
+    from paddlefcn.data.report import Report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_config(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="default: train val"
+    )
+    parser.add_argument("--figure", metavar="FILE", help="draw the class shares to this PNG")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if a fault was found."""
+    config = load(args)
+    from paddlefcn import runtime
+
+    runtime.prepare()
+    from paddlefcn.build import build_dataset, validate
+    from paddlefcn.data.report import check
+    from paddlefcn.errors import DataError
+
+    validate(config)
+    datasets: dict[str, SegmentationDataset | DataError] = {}
+    for split in args.splits:
+        try:
+            datasets[split] = build_dataset(config, split)
+        except DataError as error:  # an empty or missing list is a fault like others
+            datasets[split] = error
+    report = check(datasets, config.data.classes, num_workers=config.data.num_workers, progress=_progress())
+    print(report.text(), flush=True)
+    if args.json:
+        write_json(args.json, report.to_dict())
+    if args.figure:
+        _draw(report, config, args.figure)
+        print(f"class shares drawn to {args.figure}", flush=True)
+    return 1 if report.faults else 0
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """A bar for each split; nothing where stderr is no terminal."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def show(split: str, done: int, total: int) -> None:
+        if split not in bars:
+            quiet = not sys.stderr.isatty()
+            bars[split] = tqdm(total=total, desc=f"reading {split}", unit="pair", disable=quiet)
+        bars[split].update(1)
+        if done == total:
+            bars[split].close()
+
+    return show
+
+
+def _draw(report: Report, config: Config, path: str) -> None:
+    """Bars of every class's share as PNG, a panel for each split."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from paddlefcn.files import write_bytes
+    from paddlefcn.plots import plot_shares
+
+    height = 1.5 + 0.3 * len(report.class_names)
+    picture = Figure(figsize=(6 * len(report.splits), height), layout="constrained")
+    panels = picture.subplots(1, len(report.splits), squeeze=False)[0]
+    for axes, split in zip(panels, report.splits):
+        shares = list(zip(report.class_names, range(len(report.class_names)), split.shares().tolist()))
+        plot_shares(axes, shares, config.data.palette)
+        axes.set_title(f"{split.name}: class shares of {split.images} masks")
+    buffer = io.BytesIO()
+    FigureCanvasAgg(picture).print_png(buffer)
+    write_bytes(path, buffer.getvalue())
