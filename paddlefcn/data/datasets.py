@@ -83,6 +83,14 @@ class VOC(FilePairs):
                 self.samples.append(Sample(words[0], self._image(words[0]), self._label(words[0])))
         self.remarks += _doubles(self.samples)
 
+    @staticmethod
+    def download(root: Path) -> None:
+        """Downloads VOC 2012 below `root` unless it is there, with a progress bar."""
+        from paddlefcn.data.download import bar, download_voc2012
+
+        with bar("VOC 2012") as progress:
+            download_voc2012(root, progress)
+
     def _image(self, name: str) -> Path:
         usual = self.root / "JPEGImages" / f"{name}.jpg"
         others = (usual.with_name(name + suffix) for suffix in (".png", ".jpeg", ".tif", ".npy"))

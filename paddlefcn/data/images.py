@@ -82,6 +82,12 @@ class Normalize:
             out[index] -= shift
         return out
 
+    def undo(self, normalized: np.ndarray) -> np.ndarray:
+        """What a network was given, CxHxW, as the image it came from: float32 HxWxC in RGB order."""
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
+        image = ((normalized * std + mean) * np.float32(self.scale)).transpose(1, 2, 0)
+        return image[:, :, ::-1] if self.order == "BGR" else image
+
 
 @dataclasses.dataclass(frozen=True)
 class Resize:

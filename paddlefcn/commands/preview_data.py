@@ -1,0 +1,100 @@
+"""Draws augmented pairs as the network sees them: a contact sheet of images and tinted labels.
+
+The batches are the first ones that training itself would get, brought back from their normalisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddlefcn.commands.common import add_common, add_config, load
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from paddlefcn.config import Config
+
+_CELL = 240  # pixels of a picture's longer side on the sheet
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_config(parser)
+    parser.add_argument("--output", default="preview_data.png", metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--count", type=int, default=16, metavar="N", help="pairs to draw (default: 16)")
+    parser.add_argument("--start", type=int, default=0, metavar="K", help="first batch of training to draw")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0."""
+    from paddlefcn.errors import OutputError, UserError
+
+    config = load(args)
+    if not 1 <= args.count <= 400 or args.start < 0:
+        raise UserError(f"--count {args.count}, --start {args.start}: expected 1 to 400, and 0 or more")
+    output = Path(args.output)
+    if output.is_dir() or (output.exists() and not args.overwrite):
+        raise OutputError(f"{output} is there already; choose another file or --overwrite")
+    from paddlefcn import runtime
+
+    runtime.prepare()
+    from paddlefcn.build import build_dataset, build_loader, validate
+    from paddlefcn.data.checks import quick_look
+    from paddlefcn.visualize import write_picture
+
+    validate(config)
+    dataset = build_dataset(config, "train")
+    for line in quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip"):
+        print(line, flush=True)
+    cells: list[np.ndarray] = []
+    batches = build_loader(config, dataset).batches(args.start)
+    for batch in batches:
+        for image, label, name in zip(batch.image, batch.label, batch.names):
+            cells.append(_cell(config, image, label, name))
+        if len(cells) >= args.count:
+            break
+    batches.close()  # type: ignore[attr-defined]
+    write_picture(output, _sheet(cells[: args.count]))
+    print(f"{min(len(cells), args.count)} pairs of the training split, augmented: {output}", flush=True)
+    return 0
+
+
+def _cell(config: Config, image: np.ndarray, label: np.ndarray, name: str) -> np.ndarray:
+    """One pair beside each other under its name; image float32 [C, H, W], label [H, W]."""
+    import cv2
+    import numpy as np
+
+    from paddlefcn.visualize import displayable, gallery, tint
+
+    data = config.data
+    pixels = data.normalize.undo(image)
+    if data.normalize.scale == 255:
+        pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    shown = displayable(pixels)
+    pair = np.concatenate([shown, tint(shown, label, data.palette, data.ignore_index)], axis=1)
+    factor = _CELL / max(label.shape)
+    size = (max(2, round(pair.shape[1] * factor)), max(1, round(pair.shape[0] * factor)))
+    mode = cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST
+    height, width = label.shape
+    return gallery([(f"{name}  {height}x{width}", cv2.resize(pair, size, interpolation=mode))])
+
+
+def _sheet(cells: list[np.ndarray], gap: int = 8) -> np.ndarray:
+    """Cells in rows, about as wide as high, on white."""
+    import math
+
+    import numpy as np
+
+    columns = max(1, round(math.sqrt(len(cells) / 2)))
+    height = max(cell.shape[0] for cell in cells) + gap
+    width = max(cell.shape[1] for cell in cells) + gap
+    rows = -(-len(cells) // columns)
+    sheet = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for number, cell in enumerate(cells):
+        top, left = number // columns * height, number % columns * width
+        sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+    return sheet
