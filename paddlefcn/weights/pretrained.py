@@ -6,19 +6,21 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from paddlefcn.errors import UserError, WeightsError
+from paddlefcn.errors import RunError, UserError, WeightsError
 from paddlefcn.weights.fitting import ImportReport, load_foreign
 from paddlefcn.weights.foreign import read_foreign
 from paddlefcn.weights.loading import check_normalize
 from paddlefcn.weights.networks import vgg_name
 from paddlefcn.weights.state import resolve_weights
 
+MAX_BYTES = 4 * 2**30  # of a download; the largest published file here has 0.55 GB
 _PADDLE = "https://paddle-hapi.bj.bcebos.com/models/"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _BERKELEY = "http://dl.caffe.berkeleyvision.org/"
@@ -174,12 +176,28 @@ def _download(url: str, target: Path) -> None:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        download(url, target)
-    except (UserError, OSError) as error:
+        with _bar(target.name) as progress:
+            # the checksum is seen to by _verify, which knows torchvision's shortened ones
+            download(url, target, checksum=None, progress=progress, max_bytes=MAX_BYTES)
+    except (UserError, RunError, OSError) as error:
         raise WeightsError(
             f"{url} could not be downloaded ({' '.join(str(error).split())[:200]}); without a"
             f" connection, put the file at {target}"
         ) from error
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, fed with (bytes there, bytes in all or 0)."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
+
+        def progress(there: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(there - bar.n)
+
+        yield progress
 
 
 def _verify(path: Path, checksum: str) -> None:
