@@ -12,16 +12,19 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from paddlefcn.backbones import BACKBONES
 from paddlefcn.config import DATA_KEYS, Component, Config, nearest
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
-from paddlefcn.errors import ConfigError
+from paddlefcn.data.transforms import Compose
+from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
 from paddlefcn.models import MODELS
-from paddlefcn.optim import OPTIMIZERS, SCHEDULES, Groups
+from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
 from paddlefcn.yaml_files import describe
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     """The pairs of a split ("train", "val" or "test") with the reader of their masks."""
     data = config.data
     args = _checked(DATASETS, data.source, given=("root", "split"))
+    if data.download:
+        DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
     reader = LabelReader(
         num_classes=data.num_classes,
@@ -147,6 +152,44 @@ def build_schedule(config: Config, total: int) -> Any:
     """The learning rate as a function of the iteration, over a run of `total`."""
     args = _checked(SCHEDULES, config.schedule, given=("total",))
     return _construct(SCHEDULES[config.schedule.type], config.schedule, total=total, **args)
+
+
+def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = False) -> str | None:
+    """A warning if the learning rate is wrong by orders of magnitude for the loss's reduction.
+
+    `dataset` is the training split, whose first images tell how many pixels a batch has; `trained` says
+    that the network starts from one trained for the same task.
+    """
+    if config.optimizer.type not in LOSS_SCALED:
+        return None
+    pixels = _pixels_per_batch(config, dataset)
+    if not pixels:
+        return None
+    warning = rate_warning(
+        float(config.schedule.args["learning_rate"]),
+        # one sum outweighs every mean beside it
+        reduction="sum" if any(_reduction(loss) == "sum" for loss in config.loss) else "mean",
+        pixels=pixels,
+        trained=trained or bool(config.model.args.get("pretrained")),
+    )
+    return warning and f"{config.schedule.where}: {warning}"
+
+
+def _reduction(loss: Component) -> Any:
+    parameter = inspect.signature(LOSSES[loss.type]).parameters.get("reduction")
+    return loss.args.get("reduction", parameter.default if parameter else "mean")
+
+
+def _pixels_per_batch(config: Config, dataset: SegmentationDataset) -> int:
+    """From the first four images, augmented as in training; 0 if none of them can be read."""
+    augment, areas = Compose(build_train_transforms(config)), []
+    for index in range(min(4, len(dataset))):
+        try:
+            image, label = dataset.read(index)
+        except DataError:
+            continue  # the loader says so, when it comes to it
+        areas.append(augment(image, label, np.random.default_rng(index))[1].size)
+    return config.train.batch_size * sum(areas) // max(1, len(areas))
 
 
 # ---- names and arguments ---------------------------------------------------------------------------

@@ -27,7 +27,7 @@ _BROKEN = (
     urllib.error.URLError,
     http.client.HTTPException,
     ConnectionError,
-    socket.timeout,  # noqa: UP041 - no TimeoutError on Python 3.9
+    socket.timeout,  # is no TimeoutError on Python 3.9
 )
 Progress = Callable[[int, int], None]  # (bytes there, bytes in all or 0)
 
