@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 from paddlefcn.errors import OutputError, RunError
 
 MANIFEST = "manifest.json"
+# the user's to mend, unlike a full or failing disk: permissions, a read-only disk, a file in a folder's place
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -43,9 +46,9 @@ def said(path: Path) -> Iterator[None]:
     """Names the file when the disk is full or the folder cannot be written to."""
     try:
         yield
-    except PermissionError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
     except OSError as error:
+        if error.errno in _NOT_ALLOWED:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
         raise RunError(f"writing {path} failed: {error.strerror or error}") from error
 
 

@@ -3,17 +3,23 @@
 metrics.jsonl holds what is the same in every repetition of the run; clock values go to timing.jsonl
 and VisualDL. A VisualDL log whose last record was torn by a kill can be neither read nor appended to,
 so a resumed run writes a new one from these records.
+
+Lines are written unbuffered: what could not be written is an error at that line, not at closing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from paddlefcn.engine.visual_log import VisualLog
+from paddlefcn.errors import OutputError, RunError
 from paddlefcn.files import said, write_text
 
 Record = dict[str, Any]
@@ -54,14 +60,11 @@ class Records:
         timing = [r for r in read_records(folder / "timing.jsonl") if r["iter"] <= upto]
         _write_lines(folder / "metrics.jsonl", self.metrics)
         _write_lines(folder / "timing.jsonl", timing)
-        with said(folder / "metrics.jsonl"):
-            self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-            self._timing = open(folder / "timing.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._metrics = Lines(folder / "metrics.jsonl")
+        self._timing = Lines(folder / "timing.jsonl")
         self._window: list[Record] = []
         shutil.rmtree(folder / "vdl", ignore_errors=True)
-        from visualdl import LogWriter
-
-        self._vdl = LogWriter(logdir=str(folder / "vdl"), file_name="vdlrecords.run.log", display_name="run")
+        self._vdl = VisualLog(folder / "vdl", display_name="run")
         for record in self.metrics:
             self._show(record)
         for record in timing:
@@ -70,12 +73,12 @@ class Records:
     def write(self, record: Record) -> None:
         """Adds a training or an evaluation line."""
         self.metrics.append(record)
-        self._append(self._metrics, record)
+        self._metrics.append(_line(record))
         self._show(record)
 
     def write_timing(self, record: Record) -> None:
         """Adds clock values: images a second, share of time waiting for data."""
-        self._append(self._timing, record)
+        self._timing.append(_line(record))
         self._show_timing(record)
 
     def write_texts(self, texts: Mapping[str, str], hparams: Mapping[str, Any]) -> None:
@@ -90,16 +93,16 @@ class Records:
         """A preview [H, W, 3] uint8."""
         self._vdl.add_image(tag, image, step=iteration)
 
+    def sync(self) -> None:
+        """Makes the records durable: a checkpoint that outlives a power cut needs those before it."""
+        self._metrics.sync()
+        self._timing.sync()
+
     def close(self) -> None:
         """Ends every file."""
         self._metrics.close()
         self._timing.close()
         self._vdl.close()
-
-    def _append(self, stream: Any, record: Record) -> None:
-        with said(Path(stream.name)):
-            stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            stream.flush()
 
     def _show(self, record: Record) -> None:
         step = record["iter"]
@@ -122,22 +125,53 @@ class Records:
                 self._vdl.add_scalar(f"clock/{name}", value, record["iter"])
 
 
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def _write_lines(path: Path, records: Iterable[Record]) -> None:
-    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
-    write_text(path, "".join(line + "\n" for line in lines))
+    write_text(path, "".join(_line(record) for record in records))
+
+
+class Lines:
+    """A text file that grows by whole lines, each on disk when `append` returns.
+
+    Raises:
+        RunError, OutputError: from every method, when the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with said(path):
+            self._stream = open(path, "ab", buffering=0)  # noqa: SIM115 - held as long as the run
+
+    def append(self, line: str) -> None:
+        rest = memoryview(line.encode("utf-8", "replace"))
+        with said(self.path):
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+
+    def sync(self) -> None:
+        with said(self.path):
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class TextLog:
     """train.log: plain lines with the time of day."""
 
     def __init__(self, path: Path) -> None:
-        with said(path):
-            self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+        self._lines = Lines(path)
 
     def __call__(self, line: str) -> None:
-        with said(Path(self._stream.name)):
-            self._stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-            self._stream.flush()
+        self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def last_words(self, line: str) -> None:
+        """Says why the run stops; where even that cannot be written, the reason itself matters more."""
+        with contextlib.suppress(OutputError, RunError):
+            self(line)
 
     def close(self) -> None:
-        self._stream.close()
+        self._lines.close()
