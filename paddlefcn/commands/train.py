@@ -140,7 +140,7 @@ class _Session:
             self._close(trainer, loader, code)
             return code
         except BaseException as error:
-            log(f"stopped: {error!r}")
+            log.last_words(f"stopped: {error!r}")
             raise
         finally:
             progress.close()
@@ -207,17 +207,21 @@ class _Session:
         import paddle
 
         from paddlefcn import runtime
+        from paddlefcn.build import check_rate
 
         config, model = self.config, self._model
-        parameters = sum(parameter.size for parameter in model.parameters())
+        trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
+        parameters = sum(int(parameter.size) for parameter in trained)
         lines = [
             f"paddlefcn on paddle {paddle.__version__}, {device} "
             f"({runtime.processor_details()}); run folder {self.folder}",
-            f"{config.model.type}: {parameters / 1e6:.2f} million parameters; {len(self.train_set)} training "
+            f"{config.model.type}: {parameters:,} trained parameters; {len(self.train_set)} training "
             f"and {len(self.val_set)} validation images, {config.data.num_classes} classes",
         ]
         longer = trainer.schedule.longer_than_the_run()  # type: ignore[attr-defined]
-        return [*lines, f"note: the schedule is longer than the run: {longer}"] if longer else lines
+        lines += [f"note: the schedule is longer than the run: {longer}"] if longer else []
+        warning = check_rate(config, self.train_set)
+        return [*lines, f"warning: {warning}"] if warning else lines
 
     def _hparams(self) -> dict[str, Any]:
         config = self.config
