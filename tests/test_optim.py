@@ -16,6 +16,7 @@ from paddlefcn.optim import (
     load_optimizer_state,
     optimizer_state,
     parameter_groups,
+    rate_warning,
 )
 
 
@@ -132,3 +133,49 @@ def test_a_schedule_longer_than_the_run_is_said():
 def test_values_that_cannot_be_right_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("rate", "reduction", "pixels", "trained"),
+    [
+        (1e-10, "sum", 500 * 500, False),  # FCN-32s as published; then 16s and 8s on top of it
+        (1e-12, "sum", 500 * 500, True),
+        (1e-14, "sum", 500 * 500, True),
+        (2.5e-9, "mean", 500 * 500, True),  # the last one's equivalent
+        (1e-4, "mean", 500 * 500, False),  # FCN-AlexNet
+        (1e-2, "mean", 8 * 480 * 480, False),
+    ],
+)
+def test_published_rates_pass_without_a_warning(rate, reduction, pixels, trained):
+    assert rate_warning(rate, reduction=reduction, pixels=pixels, trained=trained) is None
+
+
+def test_the_published_rate_with_a_mean_is_warned_about_with_its_equivalent():
+    warning = rate_warning(1e-10, reduction="mean", pixels=250_000)
+    assert "learning rate 1e-10 is too small by orders of magnitude" in warning
+    assert "one for reduction: sum, and 2.5e-05 is its equivalent for reduction: mean" in warning
+
+
+def test_a_means_rate_with_a_sum_is_warned_about_with_its_equivalent():
+    warning = rate_warning(1e-2, reduction="sum", pixels=250_000)
+    assert "too large by orders of magnitude for a loss with reduction: sum over 250,000 pixels" in warning
+    assert "what 2.5e+03 is with a mean" in warning
+    assert "one for reduction: mean, and 4e-08 is its equivalent for reduction: sum" in warning
+
+
+def test_a_rate_that_suits_neither_reduction_is_shown_what_does():
+    assert "usual are 4e-13 to 4e-06" in rate_warning(1e-30, reduction="sum", pixels=250_000)
+    assert "1e-07 to 1e+00" in rate_warning(1e9, reduction="mean", pixels=250_000)
+
+
+def test_equivalent_rates_take_equal_steps():
+    from paddlefcn.losses import CrossEntropy
+
+    logits = np.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype("float32")
+    label = paddle.zeros([1, 4, 4], "int64")
+    moved = []
+    for reduction, rate in (("mean", 0.16), ("sum", 0.01)):
+        values = paddle.to_tensor(logits, stop_gradient=False)
+        CrossEntropy(reduction=reduction)(values, label).backward()
+        moved.append(rate * values.grad.numpy())
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-5)
