@@ -226,6 +226,10 @@ def _check_model(config: Config) -> None:
 
 def _check_source(config: Config) -> None:
     _check_arguments(DATASETS, config.data.source, ("root", "split"), names=DATA_KEYS)
+    if config.data.download and not hasattr(DATASETS[config.data.source.type], "download"):
+        able = ", ".join(name for name, source in DATASETS.items() if hasattr(source, "download"))
+        kind = config.data.source.type
+        raise ConfigError(f"{config.file}: data.download: {kind} cannot be downloaded (only {able} can)")
 
 
 def _make_transform(config: Config, component: Component) -> Any:
