@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
+TEST = ["pytest>=7.4", "hypothesis>=6.80"]
 
 
 def requirements(name: str) -> list:
@@ -20,13 +21,17 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_namespace_packages(include=["paddlefcn", "paddlefcn.*"]) + ["paddlefcn.configs", "paddlefcn.configs._base_"],
+    # the recipes stand beside the package in a checkout and inside it in a wheel
+    packages=[
+        *find_namespace_packages(include=["paddlefcn", "paddlefcn.*"]),
+        *("paddlefcn.configs", "paddlefcn.configs._base_"),
+    ],
     package_dir={"paddlefcn.configs": "configs"},
     package_data={"paddlefcn.configs": ["*.yml", "_base_/*.yml"], "paddlefcn.configs._base_": ["*.yml"]},
     install_requires=requirements("requirements.txt"),
     extras_require={
-        "test": ["pytest>=7.4", "hypothesis>=6.80"],
-        "dev": ["pytest>=7.4", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
+        "test": TEST,
+        "dev": [*TEST, "ruff>=0.9", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["paddlefcn = paddlefcn.commands:console"]},
 )

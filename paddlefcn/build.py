@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paddle import nn
     from paddle.optimizer import Optimizer
 
-Table = Mapping[str, Callable[..., Any]]
+Table = Mapping[str, Any]
 _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
 
 
@@ -268,7 +268,7 @@ def _check_class_weights(config: Config, component: Component) -> None:
         )
 
 
-def _lookup(table: Table, component: Component) -> Callable[..., Any]:
+def _lookup(table: Table, component: Component) -> Any:
     if component.type not in table:
         raise ConfigError(
             f"{component.where}.type: unknown {component.type!r}{nearest(component.type, table)}"
@@ -292,7 +292,7 @@ def _check_arguments(
     made = _lookup(table, component)
     parameters = {
         name: parameter
-        for source in (made, *([extra] if extra else []))
+        for source in [made, *([extra] if extra else [])]
         for name, parameter in inspect.signature(source).parameters.items()
         if name not in given and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
