@@ -61,8 +61,14 @@ class Checkpoints:
         target = self.folder / f"iter_{state.iteration}"
         write_folder(target, self._files(state, weights, training))
         write_text(self.folder / "last", target.name + "\n")
-        for _, old in self.numbered()[self.keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        older = []
+        for number, folder in self.numbered():
+            if number > state.iteration:  # damaged, or the run had not gone back behind it
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                older.append(folder)
+        for folder in older[self.keep :]:
+            shutil.rmtree(folder, ignore_errors=True)
         return target
 
     def save_best(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> None:
@@ -98,7 +104,9 @@ class Checkpoints:
             WeightsError: there are checkpoints and all of them are damaged.
         """
         recover_folder(self.best)
-        notes = []
+        for cut_short in [*self.folder.glob(".iter_*.old"), *self.folder.glob(".iter_*.partial")]:
+            recover_folder(self.folder / cut_short.stem[1:])
+        notes: list[str] = []
         for _, folder in self.numbered():
             problem = damage(folder)
             if problem is None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import IO
 
 from paddlefcn.errors import OutputError
-from paddlefcn.files import said
+from paddlefcn.files import said, sweep_partial_files
 
 _LOCK = ".lock"
-_PARTS = ("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json")
-_PARTS += ("metrics.jsonl", "timing.jsonl", "curves.png", "train.log")
+_PARTS = (
+    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json"),
+    *("metrics.jsonl", "timing.jsonl", "curves.png", "train.log"),
+)
 
 
 class Claim:
@@ -52,7 +54,10 @@ def claim_new(save_dir: Path) -> Claim:
 
 
 def _is_free(folder: Path) -> bool:
-    return not folder.is_dir() or all(path.name == _LOCK for path in folder.iterdir())
+    # a partial file is what a run leaves that was killed before its config.yml stood there
+    return not folder.is_dir() or all(
+        path.name == _LOCK or path.suffix == ".partial" for path in folder.iterdir()
+    )
 
 
 def claim_existing(folder: Path) -> Claim:
@@ -64,6 +69,7 @@ def claim_existing(folder: Path) -> Claim:
     claim = _try_claim(folder)
     if claim is None:
         raise OutputError(f"{folder} is in use by another run; wait for it or stop it")
+    sweep_partial_files(folder)
     return claim
 
 
