@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paddlefcn.backbones import BACKBONES
-from paddlefcn.config import DATA_KEYS, Component, Config, nearest
+from paddlefcn.config import DATA_KEYS, Component, Config
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.images import Resize
@@ -25,7 +25,7 @@ from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
 from paddlefcn.models import MODELS
 from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
-from paddlefcn.yaml_files import describe
+from paddlefcn.yaml_files import describe, nearest
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -36,11 +36,13 @@ _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
 
 
 def validate(config: Config) -> None:
-    """Checks every `type` and argument of the config.
+    """Checks every `type` and argument of the config, and of each of its stages.
 
     Raises:
         ConfigError: an unknown name, an unknown or missing argument, a wrong type; with the key's path.
     """
+    for stage in config.stages:
+        validate(stage)
     _check_source(config)
     for transform in config.data.train_transforms:
         _make_transform(config, transform)

@@ -6,7 +6,6 @@ Every error names the file, the key's path, what was found and what would be rig
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,8 @@ import yaml
 
 from paddlefcn.data.images import Normalize
 from paddlefcn.errors import ConfigError
-from paddlefcn.yaml_files import apply_options, describe, load_yaml
+from paddlefcn.stages import stage_trees
+from paddlefcn.yaml_files import apply_options, describe, load_yaml, nearest
 
 _IMAGENET = {"scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": "RGB"}
 
@@ -80,7 +80,11 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole recipe. `tree` is what the YAML said with its bases and options, for `config.yml`."""
+    """A whole recipe. `tree` is what the YAML said with its bases and options, for `config.yml`.
+
+    With `stages`, each of them is a recipe of its own, and the rest is the last stage's: its network is
+    the one that the run is for.
+    """
 
     file: str
     data: DataConfig
@@ -90,6 +94,7 @@ class Config:
     schedule: Component
     train: TrainConfig
     tree: Mapping[str, Any]
+    stages: tuple[Config, ...] = ()
 
     def to_yaml(self) -> str:
         """The resolved recipe; loading it again gives an equal config."""
@@ -113,18 +118,30 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
     """A config from its tree; `file` is what the errors name."""
     root = _Node(tree, file, "")
     sections = ("data", "model", "loss", "optimizer", "schedule", "train")
-    root.allow(sections)
+    root.allow((*sections, "stages"))
     missing = [name for name in sections if name not in tree and name != "train"]
     if missing:
         raise ConfigError(f"{file}: section {missing[0]!r} is missing")
+    stages = tuple(_parse_sections(stage.tree, file, stage.places) for stage in stage_trees(tree, file))
+    if not stages:
+        return _parse_sections(tree, file, {})
+    return dataclasses.replace(stages[-1], tree=tree, stages=stages)
+
+
+def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str]) -> Config:
+    """A config without stages; `places` says where sections stand if not under their own names."""
+
+    def section(key: str) -> _Node:
+        return _Node(tree.get(key), file, places.get(key, key))
+
     return Config(
         file=file,
-        data=_data(root.section("data")),
-        model=root.section("model").component(),
-        loss=root.components("loss"),
-        optimizer=root.section("optimizer").component(),
-        schedule=root.section("schedule").component(),
-        train=_train(root.section("train"), file),
+        data=_data(section("data")),
+        model=section("model").component(),
+        loss=_Node(tree, file, "").components("loss"),
+        optimizer=section("optimizer").component(),
+        schedule=section("schedule").component(),
+        train=_train(section("train"), file),
         tree=tree,
     )
 
@@ -378,15 +395,6 @@ def _on_nan(node: _Node) -> str:
     if value == "stop" or (len(words) == 2 and words[0] == "skip" and words[1].isdigit() and int(words[1])):
         return value
     raise node.error("on_nan", f"expected stop, or skip N with N of 1 or more, got {describe(value)}")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the nearest of the names, or the list of them all."""
-    known = sorted(names)
-    near = difflib.get_close_matches(str(name), known, 1, 0.6)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
 
 
 def _plain(value: Any) -> Any:

@@ -5,8 +5,9 @@ Imports neither paddle nor any component.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,12 @@ def describe(value: Any) -> str:
     }
     shown = "" if value is None else f" {value!r}"
     return names.get(type(value), type(value).__name__) + (shown if len(shown) < 60 else f"{shown[:57]}…")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for the nearest of the names, or the list of them all."""
+    known = sorted(names)
+    near = difflib.get_close_matches(str(name), known, 1, 0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
