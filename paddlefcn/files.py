@@ -36,6 +36,14 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def sweep_partial_files(folder: Path) -> None:
+    """Removes what killed processes left of `write_bytes` anywhere below; nobody may be writing there."""
+    for path in folder.rglob(".*.partial"):
+        if path.is_file():
+            with contextlib.suppress(OSError):  # it only takes room
+                path.unlink()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """`write_bytes` for text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
