@@ -18,6 +18,7 @@ def convolution(
     stride: int = 1,
     padding: int = 0,
     groups: int = 1,
+    bias: bool = True,
     zero_start: bool = False,
 ) -> nn.Conv2D:
     """A convolution that starts He normal (fan in) or from zero; its bias starts from zero."""
@@ -30,14 +31,15 @@ def convolution(
         padding=padding,
         groups=groups,
         weight_attr=paddle.ParamAttr(initializer=start),
-        bias_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(0.0)),
+        bias_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(0.0)) if bias else False,
     )
 
 
 class ConvBNReLU(nn.Layer):
-    """Convolution with bias, BatchNorm if asked for, ReLU: ``[N,in,H,W] -> [N,out,H',W']``.
+    """Convolution, BatchNorm or else a bias, ReLU: ``[N,in,H,W] -> [N,out,H',W']``.
 
-    The bias stays under BatchNorm too, as in torchvision's VGG, so that weights can be exchanged.
+    BatchNorm takes the mean away, and a bias with it; adding one anyway would cost a fifth of a narrow
+    network's training step. Foreign weights that have both are folded: their bias moves into the mean.
     Paddle's BatchNorm momentum 0.9 is PyTorch's 0.1; its running variance is the biased one, PyTorch's
     the unbiased, so the two drift apart in training (not in what they load) on small maps.
     """
@@ -57,7 +59,13 @@ class ConvBNReLU(nn.Layer):
         super().__init__()
         padding = kernel // 2 if padding is None else padding
         self.conv = convolution(
-            in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=padding,
+            groups=groups,
+            bias=not batch_norm,
         )
         self.bn = nn.BatchNorm2D(out_channels) if batch_norm else nn.Identity()
         self.kernel, self.stride, self.padding = kernel, stride, padding
