@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,9 @@ class State:
     Attributes:
         iteration: optimisation steps done.
         evaluated: the last iteration that was evaluated.
-        best_score, best_iteration: the best evaluation so far (None before the first).
+        best_score, best_iteration: the best evaluation of this stage so far (None before the first).
         skipped: steps left out because their loss was not finite.
+        stage: the stage whose network this is, from 1.
     """
 
     iteration: int = 0
@@ -36,6 +37,7 @@ class State:
     best_score: float | None = None
     best_iteration: int = 0
     skipped: int = 0
+    stage: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +51,13 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The `checkpoints/` and `best/` of one run folder."""
+    """The `checkpoints/` and `best/` of one run folder; those of the iterations `always` are never removed."""
 
-    def __init__(self, run: Path, keep: int, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, run: Path, keep: int, metadata: Mapping[str, str], always: Collection[int] = ()
+    ) -> None:
         self.folder, self.best, self.keep = run / "checkpoints", run / "best", keep
+        self.always = frozenset(always)
         self.metadata = dict(metadata)
 
     def save(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> Path:
@@ -65,7 +70,7 @@ class Checkpoints:
         for number, folder in self.numbered():
             if number > state.iteration:  # damaged, or the run had not gone back behind it
                 shutil.rmtree(folder, ignore_errors=True)
-            else:
+            elif number not in self.always:
                 older.append(folder)
         for folder in older[self.keep :]:
             shutil.rmtree(folder, ignore_errors=True)

@@ -52,6 +52,7 @@ class Records:
 
     def __init__(self, folder: Path, *, upto: int, evaluated: bool, log_iters: int) -> None:
         self.folder, self.log_iters = folder, log_iters
+        self.stage: str | None = None
         self.metrics = [
             record
             for record in read_records(folder / "metrics.jsonl")
@@ -71,7 +72,9 @@ class Records:
             self._show_timing(record)
 
     def write(self, record: Record) -> None:
-        """Adds a training or an evaluation line."""
+        """Adds a training or an evaluation line, with the stage it belongs to if the run has stages."""
+        if self.stage is not None:
+            record = {**record, "stage": self.stage}
         self.metrics.append(record)
         self._metrics.append(_line(record))
         self._show(record)
