@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     report = load_foreign(layer, foreign, what=f"{path.name} -> {network.model or network.backbone['type']}")
     print(report.table())
 
-    came = set(report.names("loaded")) | set(report.names("reshaped"))
+    came = {name for action in ("loaded", "reshaped", "folded") for name in report.names(action)}
     state = {name: tensor for name, tensor in layer.state_dict().items() if name in came}
     save_state(state, output, _metadata(foreign, network))
     print(f"{output}: {len(state)} tensors")

@@ -15,6 +15,7 @@ from paddlefcn.weights.loading import format_rows, load_into
 
 _HEAD = re.compile(r"(score_|upscore)")
 _FC = re.compile(r"fc[67]\.conv\.")
+_ACTIONS = ("loaded", "reshaped", "folded", "skipped", "missing")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Row:
 
     source: str
     target: str
-    action: str  # loaded, reshaped, skipped, missing
+    action: str  # one of _ACTIONS
     note: str = ""
 
 
@@ -54,9 +55,6 @@ class ImportReport:
         shown = [row for row in order if all_rows or row.action != "loaded"]
         cells = [(row.action, row.source or "-", row.target or "-", row.note) for row in shown]
         return "\n".join([*format_rows(cells), self.summary()])
-
-
-_ACTIONS = ("loaded", "reshaped", "skipped", "missing")
 
 
 def subsample_fc(entries: Sequence[Entry], channels: int | None, kernel: int | None) -> list[Entry]:
@@ -108,17 +106,23 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
 
     Of a backbone every tensor must be there in equal shape, and none left over. A model's fc6 and
     fc7 may be missing but not of another size; score layers and upsampling that are missing or
-    have other classes keep their start. Raises WeightsError, the layer as it was, otherwise.
+    have other classes keep their start. A bias under BatchNorm is folded into the running mean.
+    Raises WeightsError, the layer as it was, otherwise.
     """
     own = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
     model = any(name.startswith("backbone.") for name in own)
     state: dict[str, np.ndarray] = {}
+    biases: dict[str, np.ndarray] = {}
     rows, faults = [], []
     for entry in _unscaled(layer, foreign):
         name = entry.name if model else entry.name[len("backbone.") :]
         part = entry.name.startswith("backbone.")
+        mean = _mean_under(name)
         if not model and not part:
             rows.append(Row(entry.source, "", "skipped", "not of the backbone"))
+        elif name not in own and own.get(mean) == entry.array.shape:
+            biases[mean] = entry.array
+            rows.append(Row(entry.source, mean, "folded", "taken off the running mean"))
         elif name not in own:
             rows.append(Row(entry.source, "", "skipped", "not in this network"))
             if part or _FC.match(name):
@@ -140,8 +144,24 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
     rows += [Row(source, "", "skipped", reason) for source, reason in foreign.skipped]
     if faults or not state:
         raise WeightsError(_complaint(foreign, own, faults, what))
-    load_into(layer, state, what=what, strict=False)
+    load_into(layer, _folded(state, biases), what=what, strict=False)
     return ImportReport(what, tuple(rows), foreign.metadata)
+
+
+def _mean_under(name: str) -> str:
+    """The running mean that a convolution's bias folds into; empty for any other tensor."""
+    block, found, _ = name.rpartition(".conv.bias")
+    return f"{block}.bn._mean" if found else ""
+
+
+def _folded(state: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Biases, which our convolutions under BatchNorm leave out, taken off the running means.
+
+    Wx + b - mean is Wx - (mean - b), so evaluation is the same; training takes the batch's own mean
+    away, and a bias with it. A BatchNorm that the file lacks (fc6 of a classifier) starts from mean 0.
+    """
+    means = {name: np.subtract(state.get(name, 0), bias, dtype="float32") for name, bias in biases.items()}
+    return {**state, **means}
 
 
 def _unscaled(layer: Any, foreign: Foreign) -> Iterator[Entry]:

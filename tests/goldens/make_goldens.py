@@ -46,7 +46,7 @@ class Net:
         self.running: Weights = {}
 
     def conv(self, x: torch.Tensor, name: str, **where: Any) -> torch.Tensor:
-        return F.conv2d(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], **where)
+        return F.conv2d(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"), **where)
 
     def block(self, x: torch.Tensor, name: str, **where: Any) -> torch.Tensor:
         x = self.conv(x, f"{name}.conv", **where)
@@ -237,8 +237,9 @@ def make_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     for name, shape in shapes(config).items():
         spread = (2 / np.prod(shape[1:])) ** 0.5
         weights[f"{name}.weight"] = rng.standard_normal(shape) * spread
-        weights[f"{name}.bias"] = rng.standard_normal(shape[0]) * 0.1
-        if config["backbone"].get("batch_norm") and name.endswith(".conv"):
+        if not (config["backbone"].get("batch_norm") and name.endswith(".conv")):
+            weights[f"{name}.bias"] = rng.standard_normal(shape[0]) * 0.1
+        else:  # BatchNorm instead of a bias
             norm = name[: -len("conv")] + "bn"
             weights[f"{norm}.weight"] = rng.uniform(0.5, 1.5, shape[0])
             weights[f"{norm}.bias"] = rng.standard_normal(shape[0]) * 0.2

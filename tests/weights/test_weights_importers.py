@@ -73,14 +73,15 @@ def test_fc6_and_fc7_as_convolutions_compute_the_classifiers_values(library, fil
     model, report, _ = imported(file, model="FCN8s")
     assert model.backbone.padding == "same"
     reshaped = set(report.names("reshaped"))
+    normed = name.endswith("_bn")
+    assert {"fc6.bn._mean", "fc7.bn._mean"}.issubset(report.names("folded")) == normed
     assert reshaped == (set() if library == "timm" else {"fc6.conv.weight", "fc7.conv.weight"})
     with paddle.no_grad():
         pool5 = model.backbone(image(224, 224))[-1]
         fc7 = model.fc7(model.fc6(pool5)).numpy()
-    if name.endswith("_bn"):  # its BatchNorm layers of fc6 and fc7 are new: identity but for epsilon
-        assert {
-            f"fc{n}.bn.{kind}" for n in (6, 7) for kind in ("weight", "bias", "_mean", "_variance")
-        } <= set(report.names("missing"))
+    if normed:  # its BatchNorm layers of fc6 and fc7 are new: they add the bias; but for epsilon no more
+        new = {f"fc{n}.bn.{kind}" for n in (6, 7) for kind in ("weight", "bias", "_variance")}
+        assert new <= set(report.names("missing"))
         fc7 = fc7 * (1 + 1e-5)
     # the middle of the 7x7 grid sees what the classifier sees of a 224x224 image
     assert close(fc7[:, :, 3, 3], expected(library, f"{name}.fc7"))
@@ -183,12 +184,38 @@ def test_subsampling_to_more_than_there_is_is_refused():
 def test_every_tensor_of_the_file_and_of_the_network_is_in_the_table():
     model, report, _ = imported("torchvision_vgg19_bn.pth", model="FCN16s")
     table = report.table()
-    assert len(report.names("loaded")) == 16 * 6 + 2  # convolution 2, BatchNorm 4; two fc biases
+    assert len(report.names("loaded")) == 16 * 5  # a convolution's weight, four of BatchNorm
+    assert len(report.names("folded")) == 16 + 2  # the biases, those of fc6 and fc7 too
     assert "classifier.6.weight" in report.names("skipped")
     assert "features.1.num_batches_tracked" in report.names("skipped")
     assert "score_pool4.weight" in report.names("missing")
     for name in [*model.state_dict(), "features.0.weight", "classifier.3.weight"]:
         assert name in table
+
+
+def test_a_bias_under_batch_norm_goes_into_the_running_mean():
+    backbone, report, foreign = imported("torchvision_vgg11_bn.pth")
+    theirs = foreign.state
+    mean = theirs["backbone.conv3_2.bn._mean"] - theirs["backbone.conv3_2.conv.bias"]
+    np.testing.assert_array_equal(backbone.conv3_2.bn._mean.numpy(), mean)
+    assert "conv3_2.conv.bias" not in backbone.state_dict()
+    row = next(row for row in report.rows if row.source == "features.11.bias")
+    assert (row.action, row.target) == ("folded", "conv3_2.bn._mean")
+    assert "8 folded" in report.summary()
+
+
+def test_a_convolution_that_has_no_bias_under_its_batch_norm_loads_as_it_is(tmp_path):
+    state = read_state(FIXTURES / "timm_vgg11_bn.safetensors")
+    normed = {name[: -len("running_mean")] for name in state if name.endswith(".running_mean")}
+    for name in [name for name in state if name.startswith("features.") and name.endswith(".bias")]:
+        if name[: -len("bias")] not in normed:
+            del state[name]
+    save_state(state, tmp_path / "plain.safetensors")
+    foreign = read_foreign(tmp_path / "plain.safetensors")
+    backbone = build(describe(foreign, foreign.entries, None))
+    report = load_foreign(backbone, foreign, what="plain")
+    assert not report.names("missing") + report.names("folded")
+    np.testing.assert_array_equal(backbone.conv1_1.bn._mean.numpy(), state["features.1.running_mean"])
 
 
 @pytest.mark.parametrize(
