@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.errors import UserError
+from paddlefcn.errors import UserError, WeightsError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.inference import Inference
+
+# in the metadata of a staged run's weights: "stage 1 of 3, FCN32s", and the type of its model
+STAGE_KEY, MODEL_KEY = "paddlefcn.stage", "paddlefcn.model"
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +84,14 @@ def load_network(args: argparse.Namespace, config: Config) -> Any:
     state, metadata = read_state_and_metadata(path)
     check_normalize(metadata, config.data.normalize, what=str(path))
     model = build_model(config, pretrained=False)
-    load_into(model, state, what=str(path))
+    try:
+        load_into(model, state, what=str(path))
+    except WeightsError as error:
+        if metadata.get(MODEL_KEY, config.model.type) == config.model.type:
+            raise
+        # a config with stages stands for the last one's network
+        wanted = f"-o stages.-1.model={metadata[MODEL_KEY]}"
+        raise WeightsError(f"{error}; they are of {metadata.get(STAGE_KEY)}: use {wanted}") from error
     model.eval()
     return model
 

@@ -2,23 +2,29 @@
 
 A new run never writes into an existing run's folder: it takes the next free sibling and says so.
 --resume goes on where a run stopped, to the same result as if it had not been stopped.
+
+A config with `stages` trains one network after the other in one run: iterations count on, each network
+starts from the weights that the one before ended with, and best/ is the last one's. The checkpoints that
+end a stage are never removed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.commands.common import add_common, add_config, load, start, write_json
-from paddlefcn.errors import ConfigError, OutputError
+from paddlefcn.errors import ConfigError, OutputError, RunError, UserError
 
 if TYPE_CHECKING:
+    from paddle import nn
+
+    from paddlefcn.commands.train_stages import Stage
     from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
-    from paddlefcn.data.loader import TrainLoader
+    from paddlefcn.engine.checkpoint import Checkpoint
     from paddlefcn.engine.evaluate import Evaluation
     from paddlefcn.engine.run_folder import Claim
     from paddlefcn.engine.train import Trainer
@@ -51,9 +57,10 @@ def run(args: argparse.Namespace) -> int:
     device = start(args)
     train_set, warnings = _checked_data(config, "train")
     val_set, more = _checked_data(config, "val")
+    model = _built(config)  # before the folder is claimed: what cannot be built leaves nothing behind
     claim, resumed = _claim(config, args)
     try:
-        session = _Session(config, claim.folder, train_set, val_set, args.config)
+        session = _Session(config, claim.folder, train_set, val_set, args.config, model)
         notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
         return session.run(device, resumed, [*notes, *warnings, *more])
     finally:
@@ -67,6 +74,18 @@ def _checked_data(config: Config, split: str) -> tuple[SegmentationDataset, list
 
     dataset = build_dataset(config, split)
     return dataset, [f"{split}: {line}" for line in quick_look(dataset, config.data.classes)]
+
+
+def _built(config: Config) -> nn.Layer:
+    """The first network with its pretrained weights, after everything made of the config was tried once."""
+    from paddlefcn import build
+    from paddlefcn.commands.train_stages import build_network
+
+    for part in reversed(config.stages or (config,)):
+        model = build_network(part)
+        build.build_losses(part, model)
+        build.build_optimizer(part, model)
+    return model
 
 
 def _claim(config: Config, args: argparse.Namespace) -> tuple[Claim, bool]:
@@ -100,24 +119,29 @@ class _Session:
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
         recipe: str,
+        model: nn.Layer,
     ) -> None:
+        from paddlefcn.commands.train_stages import plan_stages
+
         self.config, self.folder, self.recipe = config, folder, recipe
-        self.train_set, self.val_set = train_set, val_set
+        self.train_set, self.val_set, self._model = train_set, val_set, model
+        self._bad: dict[str, str] = {}
+        self._stages = plan_stages(config, train_set)
+        self._stage = self._stages[0]
 
     def run(self, device: str, resumed: bool, notes: list[str]) -> int:
         """Trains to the end, or to a signal; returns the exit code."""
         from paddlefcn.engine.progress import TrainingProgress
         from paddlefcn.engine.records import Records, TextLog
 
-        log = TextLog(self.folder / "train.log")
-        trainer, loader = self._build()
-        plan = trainer.plan
-        notes += self._restore(trainer) if resumed else []
-        state = trainer.state
-        if resumed and state.iteration >= plan.iters and state.evaluated >= plan.iters:
-            print(f"{self.folder} is finished ({state.iteration} of {plan.iters} iterations)", flush=True)
+        self._trainer, found = self._restored() if resumed else (self._build(), [])
+        state, total = self._trainer.state, self._stages[-1].end
+        if resumed and self._stage.is_last and min(state.iteration, state.evaluated) >= total:
+            self._draw_missing_curves()
+            print(f"{self.folder} is finished ({state.iteration} of {total} iterations)", flush=True)
             return 0
-        self._write_start(device)
+        self._write_start(device)  # config.yml first: it makes this folder a run that can be resumed
+        log = TextLog(self.folder / "train.log")
         records = Records(
             self.folder,
             upto=state.iteration,
@@ -125,20 +149,21 @@ class _Session:
             log_iters=self.config.train.log_iters,
         )
         progress = TrainingProgress(
-            done=state.iteration,
-            total=plan.iters,
-            images=self.config.train.batch_size * plan.accumulate,
-            log_iters=self.config.train.log_iters,
-            log=log,
+            done=state.iteration, total=total, log_iters=self.config.train.log_iters, log=log
         )
         self._progress, self._records = progress, records
         try:
-            for line in [*self._opening(device, trainer), *notes]:
+            for line in [*self._opening(device), *notes, *found]:
                 progress.say(line)
             records.write_texts({"config": self.config.to_yaml()}, self._hparams())
-            code = trainer.run(records, progress)
-            self._close(trainer, loader, code)
+            code = self._train()
+            self._close(code)
             return code
+        except (UserError, RunError) as error:
+            log.last_words(f"stopped: {error}")
+            if not any((self.folder / "checkpoints").glob("iter_*")):
+                raise
+            raise type(error)(f"{error}; once mended, go on with --resume {self.folder}") from error
         except BaseException as error:
             log.last_words(f"stopped: {error!r}")
             raise
@@ -147,45 +172,64 @@ class _Session:
             records.close()
             log.close()
 
-    def _build(self) -> tuple[Trainer, TrainLoader]:
-        from paddlefcn import build, runtime
-        from paddlefcn.engine.averaging import Average
-        from paddlefcn.engine.checkpoint import Checkpoints
-        from paddlefcn.engine.train import Plan, Trainer
+    def _train(self) -> int:
+        """Stage after stage, to the end or to a signal; returns the exit code."""
+        while True:
+            train = self._stage.config.train
+            self._progress.images = train.batch_size * train.accumulate
+            self._records.stage = self._stage.name
+            code = self._trainer.run(self._records, self._progress)
+            self._bad.update(self._trainer.loader.bad)
+            if code or self._stage.is_last:
+                return code
+            self._begin(self._stages[self._stage.number])
 
-        config, train = self.config, self.config.train
-        runtime.seed_everything(train.seed)
-        model = build.build_model(config)
-        loader = build.build_loader(config, self.train_set)
-        steps_per_epoch = max(1, loader.batches_per_epoch // train.accumulate)
-        iters = train.iters or (train.epochs or 1) * steps_per_epoch
-        normalize = json.dumps(config.data.normalize.to_dict())
-        trainer = Trainer(
-            model=model,
-            losses=build.build_losses(config, model),
-            optimizer=build.build_optimizer(config, model),
-            schedule=build.build_schedule(config, total=iters),
-            loader=loader,
-            evaluate=self._evaluate,
-            checkpoints=Checkpoints(self.folder, train.keep, {"paddlefcn.normalize": normalize}),
-            average=Average(model, train.ema_decay),
-            plan=Plan(
-                iters=iters,
-                eval_iters=train.eval_iters,
-                save_iters=train.save_iters,
-                accumulate=train.accumulate,
-                seed=train.seed,
-                best=train.best,
-                skip_nan=0 if train.on_nan == "stop" else int(train.on_nan.split()[1]),
-            ),
+    def _begin(self, stage: Stage) -> None:
+        """Puts a stage's network in the place of the one before, started from its weights."""
+        from paddlefcn.commands.train_stages import build_network, transplant
+        from paddlefcn.engine.checkpoint import State
+
+        weights, state, saved = self._trainer.weights(), self._trainer.state, self._trainer.last_saved
+        del self._trainer, self._model  # two networks with their momenta may be more than fits
+        self._stage, self._model = stage, build_network(stage.config)
+        self._progress.say(transplant(self._model, weights, stage))
+        self._trainer = self._build()
+        self._trainer.last_saved = saved
+        # the score to beat is this network's own: its best weights go to best/, not the stage's before
+        self._trainer.state = State(
+            iteration=stage.start, evaluated=stage.start, skipped=state.skipped, stage=stage.number
         )
-        self._model = model
-        return trainer, loader
 
-    def _restore(self, trainer: Trainer) -> list[str]:
-        checkpoint, notes = trainer.checkpoints.newest()
+    def _build(self) -> Trainer:
+        from paddlefcn.commands.train_stages import build_trainer
+
+        return build_trainer(
+            self._stage,
+            self._model,
+            folder=self.folder,
+            train_set=self.train_set,
+            evaluate=self._evaluate,
+            always=[stage.end for stage in self._stages[:-1]],
+        )
+
+    def _restored(self) -> tuple[Trainer, list[str]]:
+        """The trainer as the newest checkpoint left it, in the stage that is of; and lines about it."""
+        from paddlefcn.commands.train_stages import build_network, stage_of
+        from paddlefcn.engine.checkpoint import Checkpoints
+
+        checkpoint, notes = Checkpoints(self.folder, keep=1, metadata={}).newest()
         if checkpoint is None:
-            return [*notes, f"{self.folder} has no checkpoint yet; starting from the beginning"]
+            notes.append(f"{self.folder} has no checkpoint yet; starting from the beginning")
+            return self._build(), notes
+        self._stage = stage_of(checkpoint, self._stages)
+        if self._stage.number > 1:
+            self._model = build_network(self._stage.config)
+        self._check_fit(checkpoint)
+        trainer = self._build()
+        trainer.restore(checkpoint)
+        return trainer, [*notes, f"going on from {checkpoint.folder}"]
+
+    def _check_fit(self, checkpoint: Checkpoint) -> None:
         names = set(self._model.state_dict())
         if set(checkpoint.weights) != names:
             odd = sorted(names ^ set(checkpoint.weights))[0]
@@ -193,8 +237,6 @@ class _Session:
                 f"{self.config.file}: model is not the one of {checkpoint.folder} ({odd!r} is in one of them "
                 "only); resume with the run's own config.yml"
             )
-        trainer.restore(checkpoint)
-        return [*notes, f"going on from {checkpoint.folder}"]
 
     def _write_start(self, device: str) -> None:
         from paddlefcn import runtime
@@ -203,30 +245,29 @@ class _Session:
         write_text(self.folder / "config.yml", self.config.to_yaml())
         write_json(self.folder / "environment.json", runtime.environment(device))
 
-    def _opening(self, device: str, trainer: Trainer) -> list[str]:
+    def _opening(self, device: str) -> list[str]:
         import paddle
 
         from paddlefcn import runtime
-        from paddlefcn.build import check_rate
+        from paddlefcn.commands.train_stages import opening_lines
+        from paddlefcn.stages import unused_by_stages
 
-        config, model = self.config, self._model
-        trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
+        config = self._stage.config
+        trained = [parameter for parameter in self._model.parameters() if not parameter.stop_gradient]
         parameters = sum(int(parameter.size) for parameter in trained)
-        lines = [
+        return [
             f"paddlefcn on paddle {paddle.__version__}, {device} "
             f"({runtime.processor_details()}); run folder {self.folder}",
             f"{config.model.type}: {parameters:,} trained parameters; {len(self.train_set)} training "
             f"and {len(self.val_set)} validation images, {config.data.num_classes} classes",
+            *[f"note: {line}" for line in unused_by_stages(self.config.tree)],
+            *opening_lines(self._stages, self.train_set),
         ]
-        longer = trainer.schedule.longer_than_the_run()  # type: ignore[attr-defined]
-        lines += [f"note: the schedule is longer than the run: {longer}"] if longer else []
-        warning = check_rate(config, self.train_set)
-        return [*lines, f"warning: {warning}"] if warning else lines
 
     def _hparams(self) -> dict[str, Any]:
         config = self.config
         return {
-            "model": config.model.type,
+            "model": " > ".join(stage.config.model.type for stage in self._stages),
             "optimizer": config.optimizer.type,
             "schedule": config.schedule.type,
             "learning_rate": float(config.schedule.args["learning_rate"]),
@@ -249,7 +290,7 @@ class _Session:
                 steps.close()
                 raise Interrupted
 
-        losses = build_losses(self.config, self._model)
+        losses = build_losses(self._stage.config, self._model)
         shown = {}
         wanted = self._preview_indices()
         result = evaluate(
@@ -262,6 +303,7 @@ class _Session:
             class_names=self.config.data.classes,
             progress=look,
             on_image=lambda image: shown.update({image.index: image.pred}) if image.index in wanted else None,
+            bad=self._bad if self.config.data.on_bad_image == "skip" else None,
         )
         self._previews(iteration, shown)
         return result
@@ -281,18 +323,32 @@ class _Session:
             write_picture(self.folder / "preview" / f"iter_{iteration:06}_{number}.png", picture)
             self._records.write_image(f"preview/{number}", picture, iteration)
 
-    def _close(self, trainer: Trainer, loader: TrainLoader, code: int) -> None:
+    def _close(self, code: int) -> None:
         """Curves, and where everything is."""
         from paddlefcn.plots import plot_curves
 
         plot_curves(self._records.metrics, self.folder / "curves.png")
-        for line in _closing(self.folder, self.recipe, trainer, loader, code):
+        for line in _closing(self.folder, self.recipe, self._trainer, self._bad, code):
             self._progress.say(line)
+        if not code:
+            for stage in self._stages[:-1]:
+                self._progress.say(f"  end of {stage}: {self.folder / 'checkpoints' / f'iter_{stage.end}'}")
+
+    def _draw_missing_curves(self) -> None:
+        """For a run that was killed between its last checkpoint and its curves."""
+        from paddlefcn.engine.records import read_records
+        from paddlefcn.plots import plot_curves
+
+        curves, metrics = self.folder / "curves.png", self.folder / "metrics.jsonl"
+        if not curves.exists() or curves.stat().st_mtime_ns < metrics.stat().st_mtime_ns:
+            plot_curves(read_records(metrics), curves)
 
 
-def _closing(folder: Path, recipe: str, trainer: Trainer, loader: TrainLoader, code: int) -> list[str]:
+def _closing(folder: Path, recipe: str, trainer: Trainer, bad: dict[str, str], code: int) -> list[str]:
     state = trainer.state
-    lines = [f"{name}: left out as unreadable ({message})" for name, message in loader.bad.items()]
+    lines = [f"{name}: left out ({message})" for name, message in bad.items()]
+    if bad:
+        lines.append(f"{len(bad)} bad image{'s' * (len(bad) > 1)} left out (data.on_bad_image: skip)")
     if state.skipped:
         lines.append(f"{state.skipped} steps left out because their loss was not finite")
     if code:

@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The `checkpoints/` and `best/` of one run folder; those of the iterations `always` are never removed."""
+    """The `checkpoints/` and `best/` of one run folder; those of iterations in `always` are never removed."""
 
     def __init__(
         self, run: Path, keep: int, metadata: Mapping[str, str], always: Collection[int] = ()

@@ -17,14 +17,14 @@ class TrainingProgress:
 
     Args:
         done, total: iterations.
+        images: an attribute, how many an iteration takes; stages may differ.
         log_iters: a plain line this often (all of them go to `log` as well).
         log: where lines go too (train.log).
     """
 
-    def __init__(
-        self, *, done: int, total: int, images: int, log_iters: int, log: Callable[[str], None]
-    ) -> None:
-        self.total, self.images, self.log_iters, self.log = total, images, log_iters, log
+    def __init__(self, *, done: int, total: int, log_iters: int, log: Callable[[str], None]) -> None:
+        self.total, self.log_iters, self.log = total, log_iters, log
+        self.images = 1
         self.on_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total,

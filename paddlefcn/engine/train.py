@@ -28,13 +28,20 @@ if TYPE_CHECKING:
     from paddlefcn.losses import WeightedLosses
 
 
+Evaluate = Callable[[int, Callable[[], bool]], "Evaluation"]
+
+
 class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
     """Raised by an evaluation that was stopped by a signal."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long and how often; durations in optimisation steps."""
+    """How long and how often; durations in optimisation steps.
+
+    A stage of a run goes on from iteration `start`, where the one before ended, to iteration `iters`; its
+    learning rate is that of a run of its own. best/ is the last stage's (`keep_best`).
+    """
 
     iters: int
     eval_iters: int
@@ -43,6 +50,8 @@ class Plan:
     best: str
     skip_nan: int
     save_iters: int
+    start: int = 0
+    keep_best: bool = True
 
 
 class Trainer:
@@ -60,7 +69,7 @@ class Trainer:
         optimizer: Optimizer,
         schedule: Callable[[int], float],
         loader: TrainLoader,
-        evaluate: Callable[[int, Callable[[], bool]], Evaluation],
+        evaluate: Evaluate,
         checkpoints: Checkpoints,
         plan: Plan,
         average: Average,
@@ -70,6 +79,10 @@ class Trainer:
         self.plan, self.average = plan, average
         self.state = State()
         self.last_saved: Path | None = None
+
+    def weights(self) -> dict[str, Any]:
+        """The network's weights as they are used: averaged, if there is an average."""
+        return model_arrays(self.model, self.average)[0]
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint: weights, optimizer, averages, best score."""
@@ -94,13 +107,15 @@ class Trainer:
         with Interrupts() as interrupts:
             if self._due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
                 self._evaluate(records, progress, interrupts)
+                if state.evaluated == state.iteration:  # the checkpoint learns the score it went without
+                    self._save(records, progress)
             while state.iteration < plan.iters and not interrupts.code:
                 iteration = state.iteration + 1
-                learning_rate = self.schedule(iteration)
+                learning_rate = self.schedule(iteration - plan.start)
                 self.optimizer.set_lr(learning_rate)
                 paddle.seed(_seed(plan.seed, iteration))  # dropout follows from the iteration alone
                 loss = self._step(batches, progress, iteration, learning_rate)
-                self.average.update(iteration)
+                self.average.update(iteration - plan.start)
                 state.iteration = iteration
                 records.write({"iter": iteration, "loss": loss, "learning_rate": learning_rate})
                 clock = progress.step(iteration, loss, learning_rate)
@@ -109,7 +124,7 @@ class Trainer:
                 if self._due(iteration, plan.eval_iters) and not interrupts.code:
                     self._evaluate(records, progress, interrupts)
                 if self._due(iteration, plan.save_iters) or interrupts.code:
-                    progress.aside(self.save)
+                    self._save(records, progress)
         return interrupts.code
 
     def _due(self, iteration: int, every: int) -> bool:
@@ -157,12 +172,24 @@ class Trainer:
         if self.state.skipped <= self.plan.skip_nan:
             progress.say(f"{where}; step left out ({self.state.skipped} of {self.plan.skip_nan} allowed)")
             return
-        good = f"last good checkpoint: {self.last_saved}" if self.last_saved else "no checkpoint yet"
-        raise RunError(f"{where}; {good}; lower schedule.learning_rate or look at these files")
+        raise RunError(f"{where}; {self._last_good()}; lower schedule.learning_rate or look at these files")
+
+    def _last_good(self) -> str:
+        return f"last good checkpoint: {self.last_saved}" if self.last_saved else "no checkpoint yet"
+
+    def _check_weights(self) -> None:
+        """A step can spoil the weights while its own loss was finite: such weights are no checkpoint."""
+        for name, value in self.model.state_dict().items():
+            if not bool(paddle.isfinite(value).all()):
+                raise RunError(
+                    f"{name} is not finite after iteration {self.state.iteration} (learning rate "
+                    f"{self.optimizer.get_lr():.3g}); {self._last_good()}; lower schedule.learning_rate"
+                )
 
     def _evaluate(self, records: Records, progress: TrainingProgress, interrupts: Interrupts) -> None:
         """Scores the validation split, writes it down, and keeps the weights if they are the best."""
         state = self.state
+        self._check_weights()
         try:
             with self.average.applied():
                 result = progress.aside(lambda: self.evaluate(state.iteration, lambda: interrupts.code != 0))
@@ -171,22 +198,31 @@ class Trainer:
         scores = result.scores.to_dict()
         names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
         state.evaluated = state.iteration
-        records.write(
-            {"iter": state.iteration, "val_loss": result.loss, **{name: scores[name] for name in names}}
-        )
+        loss = result.loss if result.loss is not None and math.isfinite(result.loss) else None
+        records.write({"iter": state.iteration, "val_loss": loss, **{name: scores[name] for name in names}})
         score = scores[self.plan.best]
         is_best = score is not None and (state.best_score is None or score > state.best_score)
         if is_best:
             state.best_score, state.best_iteration = score, state.iteration
-            progress.aside(lambda: self.checkpoints.save_best(state, *self._arrays()))
-        loss_text = "" if result.loss is None else f"val loss {result.loss:.4f}  "
+            if self.plan.keep_best:
+                progress.aside(lambda: self.checkpoints.save_best(state, *self._arrays()))
+        loss_text = "" if loss is None else f"val loss {loss:.4f}  "
         progress.say(
             f"eval at {state.iteration}: {loss_text}mean IoU {_shown(scores['mean_iou'])}  pixel accuracy "
             f"{_shown(scores['pixel_accuracy'])}{'  (best so far)' if is_best else ''}"
         )
 
+    def _save(self, records: Records, progress: TrainingProgress) -> None:
+        records.sync()
+        progress.aside(self.save)
+
     def save(self) -> None:
-        """Writes a checkpoint of the state as it is."""
+        """Writes a checkpoint of the state as it is.
+
+        Raises:
+            RunError: a weight is not finite, or the disk is full.
+        """
+        self._check_weights()
         self.last_saved = self.checkpoints.save(self.state, *self._arrays())
 
     def _arrays(self) -> tuple[dict[str, Any], dict[str, Any]]:
