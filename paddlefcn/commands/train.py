@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     model = _built(config)  # before the folder is claimed: what cannot be built leaves nothing behind
     claim, resumed = _claim(config, args)
     try:
-        session = _Session(config, claim.folder, train_set, val_set, args.config, model)
+        session = _Session(config, claim.folder, train_set, val_set, model)
         notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
         return session.run(device, resumed, [*notes, *warnings, *more])
     finally:
@@ -118,12 +118,11 @@ class _Session:
         folder: Path,
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
-        recipe: str,
         model: nn.Layer,
     ) -> None:
         from paddlefcn.commands.train_stages import plan_stages
 
-        self.config, self.folder, self.recipe = config, folder, recipe
+        self.config, self.folder = config, folder
         self.train_set, self.val_set, self._model = train_set, val_set, model
         self._bad: dict[str, str] = {}
         self._stages = plan_stages(config, train_set)
@@ -328,7 +327,7 @@ class _Session:
         from paddlefcn.plots import plot_curves
 
         plot_curves(self._records.metrics, self.folder / "curves.png")
-        for line in _closing(self.folder, self.recipe, self._trainer, self._bad, code):
+        for line in _closing(self.folder, self._trainer, self._bad, code):
             self._progress.say(line)
         if not code:
             for stage in self._stages[:-1]:
@@ -344,7 +343,7 @@ class _Session:
             plot_curves(read_records(metrics), curves)
 
 
-def _closing(folder: Path, recipe: str, trainer: Trainer, bad: dict[str, str], code: int) -> list[str]:
+def _closing(folder: Path, trainer: Trainer, bad: dict[str, str], code: int) -> list[str]:
     state = trainer.state
     lines = [f"{name}: left out ({message})" for name, message in bad.items()]
     if bad:
@@ -357,7 +356,7 @@ def _closing(folder: Path, recipe: str, trainer: Trainer, bad: dict[str, str], c
             f"stopped by a signal after iteration {state.iteration}; checkpoint "
             f"{trainer.last_saved}; go on with --resume {folder}",
         ]
-    run = f"-c {recipe} --weights {folder}"
+    run = f"-c {folder / 'config.yml'} --weights {folder}"  # the recipe with the options of this run
     best = "none" if state.best_score is None else f"{state.best_score:.4f}"
     return [
         *lines,

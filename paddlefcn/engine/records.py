@@ -125,7 +125,7 @@ class Records:
     def _show_timing(self, record: Record) -> None:
         for name, value in record.items():
             if name != "iter":
-                self._vdl.add_scalar(f"clock/{name}", value, record["iter"])
+                self._vdl.add_scalar(f"timing/{name}", value, record["iter"])
 
 
 def _line(record: Record) -> str:
