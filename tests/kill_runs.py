@@ -28,12 +28,12 @@ from typing import Any
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO), str(REPO / "tests")]
 
-OPTIONS = (
-    "train.iters=12 train.eval_iters=4 train.save_iters=3 train.keep=2 train.ema_decay=0.2 "
-    "data.train_images=6 data.val_images=3 model.backbone.width=8 model.fc_channels=32 "
+OPTIONS = [
+    *("train.iters=12", "train.eval_iters=4", "train.save_iters=3", "train.keep=2", "train.ema_decay=0.2"),
+    *("data.train_images=6", "data.val_images=3", "model.backbone.width=8", "model.fc_channels=32"),
     # so that every evaluation is better than the one before, and best/ is replaced
-    "loss.0.class_weights=[0.05,1,1,1,1,1]"
-).split()
+    "loss.0.class_weights=[0.05,1,1,1,1,1]",
+]
 # moments that must be among the killed ones: during a checkpoint's write, between the renames, …
 WANTED = (
     r"write half of \.config\.yml\.partial",
@@ -52,7 +52,7 @@ WANTED = (
     r"rename checkpoints/\.iter_9\.partial to iter_9",
     r"fsync checkpoints$",
     r"rename checkpoints/\.last\.partial",
-    r"remove .*iter_3/|remove model\.safetensors",
+    r"unlink .*iter_3/|unlink model\.safetensors",
     r"rmdir .*iter_3",
     r"write half of \.best\.partial/model\.safetensors",
     r"rename best to \.best\.old",
@@ -101,13 +101,8 @@ class Moments:
             return CountedFile(real_open(file, mode, *rest, **more), name, self)
 
         builtins.open = open_counted
-        for function, verb in (
-            ("unlink", "remove"),
-            ("rmdir", "rmdir"),
-            ("mkdir", "mkdir"),
-            ("fsync", "fsync"),
-        ):
-            setattr(os, function, self._counted(getattr(os, function), verb))
+        for function in ("unlink", "rmdir", "mkdir", "fsync"):
+            setattr(os, function, self._counted(getattr(os, function), function))
         os.remove = os.unlink
         real_replace = os.replace
 

@@ -48,6 +48,7 @@ def claim_new(save_dir: Path) -> Claim:
         if claim is None:
             continue
         if _is_free(folder):  # looked at again now that nobody else can write there
+            sweep_partial_files(folder)
             return claim
         claim.release()
     raise OutputError(f"{save_dir} and 9,998 siblings are taken; choose another train.save_dir")
