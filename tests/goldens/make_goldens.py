@@ -438,7 +438,9 @@ def trajectory(seed: int) -> dict[str, np.ndarray]:
 def main() -> None:
     torch.set_num_threads(1)
     made = {name: golden(case, 100 * number) for number, (name, case) in enumerate(CASES.items())}
-    made["trajectory"] = trajectory(7)
+    # with this seed no value passes so close to a kink (ReLU, maximum) that rounding decides its side: where
+    # one does, two correct implementations part by a hundred times the rounding
+    made["trajectory"] = trajectory(2)
     for name, arrays in made.items():
         path = HERE / f"{name}.npz"
         np.savez_compressed(path, **arrays)
