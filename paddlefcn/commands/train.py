@@ -73,7 +73,8 @@ def _checked_data(config: Config, split: str) -> tuple[SegmentationDataset, list
     from paddlefcn.data.checks import quick_look
 
     dataset = build_dataset(config, split)
-    return dataset, [f"{split}: {line}" for line in quick_look(dataset, config.data.classes)]
+    notes = quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip")
+    return dataset, [f"{split}: {line}" for line in notes]
 
 
 def _built(config: Config) -> nn.Layer:
@@ -90,7 +91,13 @@ def _built(config: Config) -> nn.Layer:
 
 def _claim(config: Config, args: argparse.Namespace) -> tuple[Claim, bool]:
     """The run's folder, and whether a run stands there that is to go on."""
-    from paddlefcn.engine.run_folder import claim_existing, claim_new, claim_overwritten, newest_run
+    from paddlefcn.engine.run_folder import (
+        claim_existing,
+        claim_new,
+        claim_overwritten,
+        is_free,
+        newest_run,
+    )
 
     wanted = config.train.save_dir
     if args.overwrite:
@@ -104,7 +111,7 @@ def _claim(config: Config, args: argparse.Namespace) -> tuple[Claim, bool]:
     if folder is None:
         print(f"no run of {wanted} to resume; starting one", flush=True)
         return claim_new(wanted), False
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yml").exists():
+    if not is_free(folder) and not (folder / "config.yml").exists():
         raise OutputError(f"--resume {folder}: no run stands there (no config.yml)")
     return claim_existing(folder), True
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from paddlefcn.data.images import SUFFIXES, image_files, read_image
 from paddlefcn.data.labels import LabelReader
-from paddlefcn.errors import DataError
+from paddlefcn.errors import DataError, RunError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +218,15 @@ class SegmentationDataset:
 
     def read_raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image HxWxC and the mask as it stands in its file, HxW or HxWx3."""
-        return self.source.read_raw(index, self.channels, self.label_reader)
+        try:
+            return self.source.read_raw(index, self.channels, self.label_reader)
+        except (UserError, RunError, MemoryError):
+            raise
+        # a data set's own bug: say which pair it happened to
+        except Exception as error:
+            reason = " ".join(str(error).split())[:500]
+            name = self.samples[index].name
+            raise RunError(f"reading {name} failed: {type(error).__name__}: {reason}") from error
 
     def read_image(self, sample: Sample) -> np.ndarray:
         """The image file of a pair alone, HxWxC."""

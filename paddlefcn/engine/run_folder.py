@@ -31,7 +31,8 @@ class Claim:
 
     def release(self) -> None:
         """Lets others have the folder."""
-        self._stream.close()
+        with contextlib.suppress(OSError):  # on a full disk the number in it could not be written
+            self._stream.close()
 
 
 def claim_new(save_dir: Path) -> Claim:
@@ -42,19 +43,20 @@ def claim_new(save_dir: Path) -> Claim:
     """
     for number in range(1, 10_000):
         folder = save_dir if number == 1 else save_dir.with_name(f"{save_dir.name}-{number}")
-        if not _is_free(folder):
+        if not is_free(folder):
             continue
         claim = _try_claim(folder)
         if claim is None:
             continue
-        if _is_free(folder):  # looked at again now that nobody else can write there
+        if is_free(folder):  # looked at again now that nobody else can write there
             sweep_partial_files(folder)
             return claim
         claim.release()
     raise OutputError(f"{save_dir} and 9,998 siblings are taken; choose another train.save_dir")
 
 
-def _is_free(folder: Path) -> bool:
+def is_free(folder: Path) -> bool:
+    """Whether a new run may start there: no folder, or nothing in it."""
     # a partial file is what a run leaves that was killed before its config.yml stood there
     return not folder.is_dir() or all(
         path.name == _LOCK or path.suffix == ".partial" for path in folder.iterdir()

@@ -156,7 +156,8 @@ class Trainer:
     def _statistics(self) -> list[tuple[Any, Any]]:
         if not self.plan.skip_nan:
             return []
-        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        # not `buffers()`: BatchNorm's running values are parameters that no gradient reaches
+        return [(value, value.clone()) for value in self.model.state_dict().values() if value.stop_gradient]
 
     def _not_finite(
         self,
