@@ -42,6 +42,8 @@ def plot_curves(records: Iterable[Record], path: str | Path) -> None:
     loss.set_ylabel("loss")
     _line(rate, rows, "learning_rate", label=None, color="C2")
     rate.set_ylabel("learning rate")
+    if borders:
+        rate.set_yscale("log")  # published stages are a hundred times apart
     _line(score, rows, "mean_iou", label="mean IoU", color="C3", marker="o", markersize=3)
     _line(score, rows, "pixel_accuracy", label="pixel accuracy", color="C4", marker=".")
     score.set(ylabel="score", ylim=(0, 1), xlabel="iteration")
