@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from paddlefcn import runtime
 from paddlefcn.data.images import MAX_PIXELS, Normalize, Resize
 from paddlefcn.errors import ConfigError
 from paddlefcn.label_maps import label_map
+from paddlefcn.yaml_files import describe, parse_yaml
 
 DEPLOY_FILE = "deploy.yaml"
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
@@ -164,9 +164,9 @@ def load_deployment(model_dir: str | Path) -> Deployment:
     if not file.is_file():
         raise ConfigError(f"{folder}: no {DEPLOY_FILE} there; give a folder that `export` wrote")
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{file}: expected a mapping of sections; export again")
     try:
@@ -176,14 +176,15 @@ def load_deployment(model_dir: str | Path) -> Deployment:
     except ConfigError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())[:500]
+        raise ConfigError(f"{file}: is not as export writes it ({reason}); export again") from error
 
 
 def _deployment(tree: Mapping[str, Any], folder: Path) -> Deployment:
     files, preprocess = tree["files"], tree["preprocess"]
     classes = tree["classes"]
     if not isinstance(classes, list) or not classes:
-        raise ValueError(f"classes: expected a list of names, got {classes!r}")
+        raise ValueError(f"classes: expected a list of names, got {describe(classes)}")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in tree["palette"])
     if len(palette) != len(classes):
         raise ValueError(f"palette: {len(palette)} colours for {len(classes)} classes")

@@ -93,7 +93,7 @@ class VOC(FilePairs):
 
     def _image(self, name: str) -> Path:
         usual = self.root / "JPEGImages" / f"{name}.jpg"
-        others = (usual.with_name(name + suffix) for suffix in (".png", ".jpeg", ".tif", ".npy"))
+        others = (usual.parent / f"{name}{suffix}" for suffix in (".png", ".jpeg", ".tif", ".npy"))
         return usual if usual.exists() else next((path for path in others if path.exists()), usual)
 
     def _label(self, name: str) -> Path:
