@@ -180,7 +180,7 @@ def test_closing_early_ends_workers_that_are_in_the_middle_of_a_result():
 
 
 PARENT = """
-import itertools, sys
+import itertools, signal, sys
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.datasets import SegmentationDataset
@@ -200,11 +200,30 @@ def main():
         pass
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     main()
 """
 
 
-def start_parent(tmp_path, how):
+@pytest.fixture
+def start_parent(tmp_path):
+    """Starts a loading process in a group of its own; what a failed test leaves of it is killed."""
+    started = []
+
+    def start(how):
+        started.append(_start_parent(tmp_path, how))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def _start_parent(tmp_path, how):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     process = subprocess.Popen(
@@ -231,16 +250,16 @@ def group_is_gone(group, seconds=20):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups")
-def test_a_killed_parent_leaves_no_workers(tmp_path):
-    process = start_parent(tmp_path, "run")
+def test_a_killed_parent_leaves_no_workers(start_parent):
+    process = start_parent("run")
     process.kill()
     process.wait(20)
     assert group_is_gone(process.pid)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups")
-def test_ctrl_c_ends_everything_with_one_traceback(tmp_path):
-    process = start_parent(tmp_path, "run")
+def test_ctrl_c_ends_everything_with_one_traceback(start_parent):
+    process = start_parent("run")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers too
     _, err = process.communicate(timeout=30)
     assert err.count("Traceback") == 1
@@ -249,8 +268,8 @@ def test_ctrl_c_ends_everything_with_one_traceback(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups")
-def test_an_open_stream_does_not_keep_the_program_from_ending(tmp_path):
-    process = start_parent(tmp_path, "exit")
+def test_an_open_stream_does_not_keep_the_program_from_ending(start_parent):
+    process = start_parent("exit")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert err == ""
