@@ -1,5 +1,6 @@
 """Batches that depend on the seed alone, and workers that neither hang nor stay."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
