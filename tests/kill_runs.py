@@ -274,6 +274,8 @@ def difference(run: Path, reference: Path) -> tuple[float, list[str]]:
             faults.append(name)
     if (run / "metrics.jsonl").read_bytes() != (reference / "metrics.jsonl").read_bytes():
         faults.append("metrics.jsonl")
+    if (run / "checkpoints" / "last").read_text() != "iter_12\n":
+        faults.append("which is last")
     if scalars(run) != scalars(reference):
         faults.append("VisualDL")
     files = [

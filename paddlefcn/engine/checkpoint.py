@@ -6,11 +6,13 @@ import dataclasses
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from paddlefcn.errors import WeightsError
@@ -18,6 +20,9 @@ from paddlefcn.files import damage, recover_folder, write_folder, write_text
 
 if TYPE_CHECKING:
     from paddlefcn.engine.averaging import Average
+
+
+_UNREADABLE = (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, SafetensorError)
 
 
 @dataclasses.dataclass
@@ -65,16 +70,20 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"iter_{state.iteration}"
         write_folder(target, self._files(state, weights, training))
-        write_text(self.folder / "last", target.name + "\n")
-        older = []
         for number, folder in self.numbered():
-            if number > state.iteration:  # damaged, or the run had not gone back behind it
+            if number > state.iteration:  # damaged: the run had to go back behind it
                 shutil.rmtree(folder, ignore_errors=True)
-            elif number not in self.always:
-                older.append(folder)
+        self.settle(state.iteration)
+        return target
+
+    def settle(self, iteration: int) -> None:
+        """Marks iter_`iteration` as the last and removes what is not kept; a kill may have prevented it."""
+        last, name = self.folder / "last", f"iter_{iteration}\n"
+        if not last.exists() or last.read_text(encoding="utf-8") != name:
+            write_text(last, name)
+        older = [path for n, path in self.numbered() if n <= iteration and n not in self.always]
         for folder in older[self.keep :]:
             shutil.rmtree(folder, ignore_errors=True)
-        return target
 
     def save_best(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> None:
         """Replaces best/."""
@@ -115,7 +124,10 @@ class Checkpoints:
         for _, folder in self.numbered():
             problem = damage(folder)
             if problem is None:
-                return _read(folder), notes
+                try:
+                    return _read(folder), notes
+                except _UNREADABLE as error:  # whole, and yet not what this version writes
+                    problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             notes.append(f"checkpoint {folder} is damaged ({problem}); using the one before")
         if notes:
             raise WeightsError(f"every checkpoint in {self.folder} is damaged; the newest: {notes[0]}")

@@ -93,6 +93,7 @@ class Trainer:
         slots = {name[6:]: value for name, value in training.items() if name.startswith("optim/")}
         load_optimizer_state(self.optimizer, self.model, slots)
         self.state, self.last_saved = checkpoint.state, checkpoint.folder
+        self.checkpoints.settle(checkpoint.state.iteration)
 
     def run(self, records: Records, progress: TrainingProgress) -> int:
         """Trains to the end of the plan; returns 0, or 130 / 143 when a signal stopped it.

@@ -51,6 +51,42 @@ def test_a_damaged_newest_one_is_named_and_the_one_before_is_used(checkpoints, n
     assert "iter_3 is damaged" in notes[0]
 
 
+def test_one_that_is_whole_but_empty_is_named_too(checkpoints):
+    (checkpoints.folder / "iter_3" / "manifest.json").write_text("{}")
+    (checkpoints.folder / "iter_3" / "training.npz").unlink()
+    newest, notes = checkpoints.newest()
+    assert newest.state.iteration == 2
+    assert "iter_3 is damaged (FileNotFoundError" in notes[0]
+
+
+def test_one_of_another_version_is_named_too(tmp_path):
+    made = Checkpoints(tmp_path, keep=2, metadata={})
+    made.save(State(iteration=1), WEIGHTS, TRAINING)
+    files = {path.name: path.read_bytes() for path in (made.folder / "iter_1").iterdir()}
+    del files["manifest.json"]
+    files["state.json"] = b'{"iteration": 2, "phase_of_the_moon": 0.5}'
+    write_folder(made.folder / "iter_2", files)
+    newest, notes = made.newest()
+    assert newest.state.iteration == 1
+    assert "phase_of_the_moon" in notes[0]
+
+
+def test_a_damaged_newer_one_does_not_take_the_place_of_a_kept_one(tmp_path):
+    made = Checkpoints(tmp_path, keep=1, metadata={})
+    made.save(State(iteration=8), WEIGHTS, TRAINING)
+    (made.folder / "iter_8" / "state.json").write_text("{")
+    made.save(State(iteration=3), WEIGHTS, TRAINING)
+    assert [number for number, _ in made.numbered()] == [3]
+
+
+def test_what_a_kill_prevented_is_made_up_for(checkpoints):
+    checkpoints.keep = 1
+    (checkpoints.folder / "last").unlink()
+    checkpoints.settle(3)
+    assert [number for number, _ in checkpoints.numbered()] == [3]
+    assert (checkpoints.folder / "last").read_text() == "iter_3\n"
+
+
 def test_all_damaged_is_an_error(checkpoints):
     for _, folder in checkpoints.numbered():
         (folder / "state.json").write_text("{")
