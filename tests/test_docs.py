@@ -1,0 +1,149 @@
+"""What README and docs say can be done: links, commands, recipes and examples of code."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import re
+import shlex
+
+import numpy as np
+import paddle
+import pytest
+from conftest import REPO
+
+from paddlefcn import build
+from paddlefcn.backbones import BACKBONES
+from paddlefcn.commands import NAMES
+from paddlefcn.config import parse_config
+from paddlefcn.data import DATASETS
+from paddlefcn.losses import LOSSES
+from paddlefcn.models import FCN8s
+from paddlefcn.yaml_files import load_yaml, merge, parse_yaml
+
+PAGES = [REPO / "README.md", REPO / "README_cn.md", *sorted((REPO / "docs").glob("*.md"))]
+REST = {
+    "data": {"type": "Shapes", "classes": list("abcdef")},
+    "model": {"type": "FCN8s"},
+    "loss": [{"type": "CrossEntropy"}],
+    "optimizer": {"type": "Momentum"},
+    "schedule": {"type": "Poly", "learning_rate": 0.1},
+    "train": {"iters": 10},
+}
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def every(language):
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(blocks(page, language))
+    ]
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.name)
+def test_the_two_commands_stand_behind_their_markers(page):
+    text = page.read_text(encoding="utf-8")
+    found = dict(re.findall(r"^<!-- run: (\w+) -->\n```bash\n(.*?)```", text, re.M | re.S))
+    assert found == {
+        "quickstart": "pip install -e . && python tools/train.py -c configs/quickstart.yml\n",
+        "tests": "pip install -e '.[test]' && pytest\n",
+    }
+
+
+def test_the_chinese_readme_has_the_same_commands_code_and_pictures():
+    def essence(page):
+        text = page.read_text(encoding="utf-8")
+        code = [block for language in ("bash", "yaml", "python") for block in blocks(page, language)]
+        return {
+            "code": [re.sub(r"\s*#.*", "", block) for block in code],
+            "pictures": re.findall(r"!\[.*?\]\((.*?)\)", text),
+            "headings": re.findall(r"^(#+) ", text, re.M),
+        }
+
+    english, chinese = PAGES[:2]
+    assert essence(english) == essence(chinese)
+
+
+@pytest.mark.parametrize("block", every("bash"))
+def test_every_command_has_arguments_that_its_tool_takes(block):
+    for line in block.splitlines():
+        words = shlex.split(line.partition(" #")[0]) if "tools/" in line else []
+        starts = [i for i, word in enumerate(words) if re.fullmatch(r"tools/\w+\.py", word)]
+        for start in starts:
+            name = words[start].removeprefix("tools/").removesuffix(".py")
+            assert name in NAMES
+            parser = argparse.ArgumentParser(exit_on_error=False)
+            importlib.import_module(f"paddlefcn.commands.{name}").add_arguments(parser)
+            args = parser.parse_args(words[start + 1 :])
+            if hasattr(args, "config") and args.config.startswith("configs/"):
+                assert (REPO / args.config).exists()
+
+
+@pytest.mark.parametrize("block", every("yaml"))
+def test_every_recipe_or_section_of_one_is_valid(block, monkeypatch):
+    monkeypatch.setitem(DATASETS, "LabelMe", example("labelme.py")["LabelMe"])
+    monkeypatch.setitem(BACKBONES, "PlainNet", example("plain.py")["PlainNet"])
+    monkeypatch.setitem(LOSSES, "Dice", example("dice.py")["Dice"])
+    tree = parse_yaml(block, "the block")
+    base = tree.pop("_base_", None)
+    start = load_yaml(REPO / base) if base else {key: value for key, value in REST.items() if key not in tree}
+    build.validate(parse_config(merge(start, tree), "the block"))
+
+
+@pytest.mark.parametrize("block", every("python"))
+def test_every_python_example_imports_what_there_is(block):
+    tree = ast.parse(block)
+    tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    exec(compile(tree, "the block", "exec"), {})
+
+
+def example(name):
+    """What the file of this name in docs/extend.md defines."""
+    text = (REPO / "docs" / "extend.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"/{name}`:\n\n```python\n(.*?)^```", text, re.M | re.S)
+    names = {"__name__": f"example_{name[:-3]}"}
+    exec(compile(code, name, "exec"), names)
+    return names
+
+
+def test_the_example_backbone_carries_an_fcn_at_odd_sizes():
+    backbone = example("plain.py")["PlainNet"](width=2)
+    model = FCN8s(backbone, num_classes=3, fc_channels=4, fc6_kernel=1)
+    model.eval()
+    for height, width in ((1, 1), (17, 45)):
+        image = paddle.zeros([1, 3, height, width])
+        assert [list(x.shape[2:]) for x in backbone(image)] == [
+            [rows, columns]
+            for rows, columns in zip(backbone.output_sizes(height), backbone.output_sizes(width))
+        ]
+        assert model(image)[0].shape == [1, 3, height, width]
+
+
+def test_the_example_loss_leaves_void_out_and_falls_with_a_better_answer():
+    dice = example("dice.py")["Dice"](smooth=0.0)
+    label = paddle.to_tensor(np.array([[[0, 1, 1, 255]]]))
+    sure = paddle.to_tensor(np.array([[[[50, -50, -50, 50.0]], [[-50, 50, 50, -50.0]]]], "float32"))
+    assert dice(sure, label).item() == pytest.approx(0, abs=1e-6)
+    # probabilities of a half: class 0 has 2 * 0.5 / (1 + 1.5), class 1 2 * 1 / (2 + 1.5)
+    assert dice(sure * 0, label).item() == pytest.approx(1 - (0.4 + 4 / 7) / 2, rel=1e-5)
