@@ -44,6 +44,7 @@ def validate(config: Config) -> None:
     for stage in config.stages:
         validate(stage)
     _check_source(config)
+    _label_reader(config)
     for transform in config.data.train_transforms:
         _make_transform(config, transform)
     for transform in config.data.val_transforms:
@@ -71,14 +72,20 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    reader = LabelReader(
+    return SegmentationDataset(source, _label_reader(config), data.normalize.channels, data.max_pixels)
+
+
+def _label_reader(config: Config) -> LabelReader:
+    data = config.data
+    return _construct(
+        LabelReader,
+        data.source,
         num_classes=data.num_classes,
         ignore_index=data.ignore_index,
         label_map=data.label_map,
         color_table=data.color_table,
         max_pixels=data.max_pixels,
     )
-    return SegmentationDataset(source, reader, data.normalize.channels, data.max_pixels)
 
 
 def build_train_transforms(config: Config) -> list[Any]:
@@ -203,7 +210,10 @@ def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[s
     model_args = {key: value for key, value in config.model.args.items() if key != "backbone"}
     pretrained = {"pretrained": model_args.pop("pretrained", None)}
     _check_arguments(
-        MODELS, Component(config.model.type, model_args, config.model.where), ("backbone", "num_classes")
+        MODELS,
+        Component(config.model.type, model_args, config.model.where),
+        given=("backbone", "num_classes"),
+        names=("backbone", "pretrained"),
     )
     node = config.model.args.get("backbone", {"type": getattr(model_class, "default_backbone", "VGG16")})
     where = f"{config.model.where}.backbone"
@@ -214,7 +224,8 @@ def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[s
     implied = _construct(model_class.backbone_arguments, config.model, **model_args)
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
     backbone = Component(node["type"], {**implied, **own}, where)
-    args = _checked(BACKBONES, backbone, given=("in_channels",))
+    _check_arguments(BACKBONES, backbone, given=("in_channels",), names=("pretrained",))
+    args = dict(backbone.args)
     return model_class, {**model_args, **pretrained}, backbone, {**args, "pretrained": node.get("pretrained")}
 
 

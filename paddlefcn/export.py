@@ -23,6 +23,7 @@ from paddle import Tensor, nn
 import paddlefcn
 from paddlefcn.data.images import Normalize, Resize
 from paddlefcn.errors import OutputError, RunError
+from paddlefcn.files import said
 from paddlefcn.inference import eval_mode
 from paddlefcn.label_maps import label_map
 from paddlefcn.layers import use_export_form
@@ -96,7 +97,8 @@ def export(
     """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with said(folder):
+        partial.mkdir(parents=True)
     try:
         with eval_mode(model):
             save_program(model, partial / "model", about.normalize.channels)

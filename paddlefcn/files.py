@@ -15,8 +15,9 @@ from typing import Any
 from paddlefcn.errors import OutputError, RunError
 
 MANIFEST = "manifest.json"
-# the user's to mend, unlike a full or failing disk: permissions, a read-only disk, a file in a folder's place
+# the user's to mend, unlike a full or failing disk: permissions, a read-only disk, a place that cannot be
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NOT_ALLOWED += (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -29,6 +29,14 @@ class Groups:
 
 def parameter_groups(model: nn.Layer, groups: Groups, weight_decay: float) -> list[dict[str, Any]]:
     """The trainable parameters by learning-rate factor and decay, as paddle's optimizers take them."""
+    for name, value in (
+        ("weight_decay", weight_decay),
+        ("head_lr_factor", groups.head_lr_factor),
+        ("bias_lr_factor", groups.bias_lr_factor),
+    ):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} {value}: expected 0 or more")
+    weight_decay = float(weight_decay)  # paddle takes an integer for a regularizer and calls it
     norms = {
         id(parameter)
         for layer in model.sublayers(include_self=True)

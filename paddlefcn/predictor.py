@@ -16,7 +16,7 @@ import numpy as np
 
 from paddlefcn import runtime
 from paddlefcn.data.images import MAX_PIXELS, Normalize, Resize
-from paddlefcn.errors import ConfigError
+from paddlefcn.errors import ConfigError, WeightsError
 from paddlefcn.label_maps import label_map
 from paddlefcn.yaml_files import describe, parse_yaml
 
@@ -135,7 +135,11 @@ def create_engine(
     if hasattr(config, "enable_new_executor"):
         config.enable_new_executor(True)
     config.enable_memory_optim()
-    return inference.create_predictor(config)
+    try:
+        return inference.create_predictor(config)
+    except (RuntimeError, ValueError, OSError, NotImplementedError) as error:
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
+        raise WeightsError(f"{model_file}, {params_file.name}: Paddle cannot load them ({reason})") from error
 
 
 def _default_threads() -> int:

@@ -85,7 +85,7 @@ class VGG(nn.Layer):
 def _check_stages(arch: Sequence[int], widths: Sequence[int]) -> None:
     """Raise ValueError unless both lists hold five positive whole numbers."""
     for name, values in (("arch", arch), ("widths", widths)):
-        whole = all(isinstance(value, int) and value > 0 for value in values)
+        whole = all(isinstance(value, int) and 0 < value <= 65536 for value in values)
         if len(values) != len(WIDTH_FACTORS) or not whole:
             raise ValueError(
                 f"{name}: got {list(values)}, expected five positive whole numbers, one a stage "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.errors import OutputError
+from paddlefcn.files import said
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -71,8 +72,10 @@ def open_output(path: str | Path, overwrite: bool) -> Path:
             raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
         if Path.cwd().resolve().is_relative_to(folder.resolve()) or (folder / ".git").exists():
             raise OutputError(f"output folder {folder} holds more than results; choose another")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        with said(folder):
+            shutil.rmtree(folder)
+    with said(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

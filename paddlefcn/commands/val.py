@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, add_json, load, open_output, start, write_json
 from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
+from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.engine.progress import Steps
 
     validate(config)
+    if args.worst < 0:
+        raise UserError(f"--worst {args.worst}: expected 0 or more")
     way = inference(args, config)
     dataset = build_dataset(config, args.split)
     model = load_network(args, config)

@@ -267,8 +267,8 @@ def _check_head(backbone: nn.Layer, num_classes: int, padding: str, fc_channels:
     """Raise ValueError unless the score layers fit the backbone and the padding."""
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, expected at least 1")
-    if fc_channels < 1:
-        raise ValueError(f"fc_channels: got {fc_channels}, expected at least 1 (published: 4096)")
+    if not 1 <= fc_channels <= 65536:
+        raise ValueError(f"fc_channels: got {fc_channels}, expected 1 to 65536 (published: 4096)")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: got {dropout}, expected 0 to below 1")
     if padding not in ("same", "reference"):
