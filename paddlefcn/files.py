@@ -16,8 +16,8 @@ from paddlefcn.errors import OutputError, RunError
 
 MANIFEST = "manifest.json"
 # the user's to mend, unlike a full or failing disk: permissions, a read-only disk, a place that cannot be
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-_NOT_ALLOWED += (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP)
+_MENDABLE = "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOENT ENAMETOOLONG ELOOP"
+_NOT_ALLOWED = tuple(getattr(errno, name) for name in _MENDABLE.split() if hasattr(errno, name))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

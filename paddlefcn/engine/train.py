@@ -79,6 +79,7 @@ class Trainer:
         self.plan, self.average = plan, average
         self.state = State()
         self.last_saved: Path | None = None
+        self._slots: dict[str, Any] | None = None  # as loaded, until the first step
 
     def weights(self) -> dict[str, Any]:
         """The network's weights as they are used: averaged, if there is an average."""
@@ -92,6 +93,7 @@ class Trainer:
         self.average.load(checkpoint.weights)
         slots = {name[6:]: value for name, value in training.items() if name.startswith("optim/")}
         load_optimizer_state(self.optimizer, self.model, slots)
+        self._slots = slots
         self.state, self.last_saved = checkpoint.state, checkpoint.folder
         self.checkpoints.settle(checkpoint.state.iteration)
 
@@ -151,6 +153,7 @@ class Trainer:
             self._not_finite(total, names, iteration, learning_rate, progress)
             return None
         self.optimizer.step()
+        self._slots = None
         self.optimizer.clear_grad()
         return total
 
@@ -229,7 +232,8 @@ class Trainer:
 
     def _arrays(self) -> tuple[dict[str, Any], dict[str, Any]]:
         weights, raw = model_arrays(self.model, self.average)
-        slots = optimizer_state(self.optimizer, self.model)
+        # Paddle 2 takes loaded momenta in with the first step, and until then says it has none
+        slots = optimizer_state(self.optimizer, self.model) if self._slots is None else self._slots
         return weights, {**raw, **{f"optim/{name}": value for name, value in slots.items()}}
 
 
