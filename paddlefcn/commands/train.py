@@ -320,14 +320,13 @@ class _Session:
         return [round(i * (len(self.val_set) - 1) / max(1, count - 1)) for i in range(count)]
 
     def _previews(self, iteration: int, predictions: dict[int, Any]) -> None:
-        from paddlefcn.visualize import preview, write_picture
+        from paddlefcn.visualize import preview
 
         data = self.config.data
         for number, (index, pred) in enumerate(sorted(predictions.items())):
             image, label = self.val_set.read(index)
             picture = preview(image, label, pred, data.palette, data.ignore_index)
-            write_picture(self.folder / "preview" / f"iter_{iteration:06}_{number}.png", picture)
-            self._records.write_image(f"preview/{number}", picture, iteration)
+            self._records.write_preview(number, picture, iteration)
 
     def _close(self, code: int) -> None:
         """Curves, and where everything is."""

@@ -12,17 +12,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from paddlefcn.data.images import read_image
 from paddlefcn.engine.visual_log import VisualLog
-from paddlefcn.errors import OutputError, RunError
+from paddlefcn.errors import DataError, OutputError, RunError
 from paddlefcn.files import said, write_text
+from paddlefcn.visualize import write_picture
 
 Record = dict[str, Any]
+_PREVIEW = re.compile(r"iter_(\d+)_(\d+)\.png")
 
 
 def read_records(path: Path) -> list[Record]:
@@ -70,6 +74,15 @@ class Records:
             self._show(record)
         for record in timing:
             self._show_timing(record)
+        self._show_previews({record["iter"] for record in self.metrics if "mean_iou" in record})
+
+    def _show_previews(self, evaluated: Collection[int]) -> None:
+        """Puts the pictures of earlier evaluations back."""
+        for path in sorted((self.folder / "preview").glob("iter_*.png")):
+            match = _PREVIEW.fullmatch(path.name)
+            if match is not None and int(match[1]) in evaluated:
+                with contextlib.suppress(DataError):  # damaged since: it can be drawn again, not trained
+                    self._vdl.add_image(f"preview/{int(match[2])}", read_image(path, 3), int(match[1]))
 
     def write(self, record: Record) -> None:
         """Adds a training or an evaluation line, with the stage it belongs to if the run has stages."""
@@ -92,9 +105,10 @@ class Records:
             hparams_dict=dict(hparams), metrics_list=["score/mean_iou", "loss/val", "loss/train"]
         )
 
-    def write_image(self, tag: str, image: Any, iteration: int) -> None:
-        """A preview [H, W, 3] uint8."""
-        self._vdl.add_image(tag, image, step=iteration)
+    def write_preview(self, number: int, picture: Any, iteration: int) -> None:
+        """The picture [H, W, 3] uint8 of a validation image: to preview/ and to VisualDL."""
+        write_picture(self.folder / "preview" / f"iter_{iteration:06}_{number}.png", picture)
+        self._vdl.add_image(f"preview/{number}", picture, step=iteration)
 
     def sync(self) -> None:
         """Makes the records durable: a checkpoint that outlives a power cut needs those before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,27 @@ def test_a_run_stopped_and_resumed_matches_an_uninterrupted_one(uninterrupted, t
         stream.write('{"iter": 9, "lo')
     assert main(["train", *tiny(*options), "--resume"]) == 0
     _assert_same(_files(uninterrupted), _files(run))
+
+
+def test_the_visualdl_log_of_a_resumed_run_has_the_earlier_pictures_and_scores(tiny, tmp_path):
+    from visualdl import LogReader
+
+    def logged(run):
+        (path,) = (run / "vdl").iterdir()
+        reader = LogReader(file_path=str(path))
+        tags = reader.get_tags()
+        images = {tag: [image.id for image in reader.get_data("image", tag)] for tag in tags["image"]}
+        scores = [tag for tag in tags["scalar"] if not tag.startswith("timing/")]
+        return images, {tag: [(p.id, p.value) for p in reader.get_data("scalar", tag)] for tag in scores}
+
+    assert main(["train", *tiny()]) == 0
+    run = tmp_path / "run"
+    before = logged(run)
+    assert before[0] == {"preview/0": [4, 8]}
+    shutil.rmtree(run / "checkpoints" / "iter_8")
+    shutil.rmtree(run / "vdl")
+    assert main(["train", *tiny(), "--resume"]) == 0
+    assert logged(run) == before
 
 
 def test_a_finished_run_is_left_alone(uninterrupted, capsys):
