@@ -147,10 +147,11 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
 
 
 def _shipped(file: Path) -> Path:
-    """`configs/NAME.yml` of the installed package, where the working folder has no such file."""
-    installed = Path(__file__).parent / "configs"
+    """`configs/NAME.yml` of the package, where the working folder has no such file."""
     relative = file.relative_to("configs") if file.parts[:1] == ("configs",) else file
-    return installed / relative if (installed / relative).exists() else file
+    package = Path(__file__).parent
+    places = (package / "configs", package.parent / "configs")  # of a wheel, of a checkout
+    return next((place / relative for place in places if (place / relative).is_file()), file)
 
 
 class _Node:

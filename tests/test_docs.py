@@ -16,7 +16,7 @@ from conftest import REPO
 from paddlefcn import build
 from paddlefcn.backbones import BACKBONES
 from paddlefcn.commands import NAMES
-from paddlefcn.config import parse_config
+from paddlefcn.config import load_config, parse_config
 from paddlefcn.data import DATASETS
 from paddlefcn.losses import LOSSES
 from paddlefcn.models import FCN8s
@@ -116,6 +116,11 @@ def test_every_python_example_imports_what_there_is(block):
     tree = ast.parse(block)
     tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     exec(compile(tree, "the block", "exec"), {})
+
+
+def test_a_shipped_recipe_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/quickstart.yml").model.type == "FCN8s"
 
 
 def example(name):
