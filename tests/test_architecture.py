@@ -124,4 +124,6 @@ def test_an_unknown_command_is_named_with_the_nearest(capsys):
     from paddlefcn.commands import main
 
     assert main(["import_weigths"]) == 2
-    assert capsys.readouterr().err.strip().endswith("did you mean import-weights? (paddlefcn --help lists them)")
+    assert (
+        capsys.readouterr().err.strip().endswith("did you mean import-weights? (paddlefcn --help lists them)")
+    )
