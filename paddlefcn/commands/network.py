@@ -87,11 +87,11 @@ def load_network(args: argparse.Namespace, config: Config) -> Any:
     try:
         load_into(model, state, what=str(path))
     except WeightsError as error:
-        if metadata.get(MODEL_KEY, config.model.type) == config.model.type:
+        if STAGE_KEY not in metadata or metadata.get(MODEL_KEY) == config.model.type:
             raise
         # a config with stages stands for the last one's network
         wanted = f"-o stages.-1.model={metadata[MODEL_KEY]}"
-        raise WeightsError(f"{error}; they are of {metadata.get(STAGE_KEY)}: use {wanted}") from error
+        raise WeightsError(f"{error}; they are of {metadata[STAGE_KEY]}: use {wanted}") from error
     model.eval()
     return model
 
