@@ -31,7 +31,7 @@ class TrainingProgress:
             initial=done,
             disable=not self.on_terminal,
             dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}  {unit}",
             desc="train",
         )
         self._losses: list[float] = []
@@ -64,7 +64,7 @@ class TrainingProgress:
             f"loss {mean_loss:.4f}  lr {learning_rate:.2e}  {clock['images_per_second']:.1f} img/s  "
             f"data {clock['data_share']:.0%}  ETA {clock_time((self.total - iteration) / rate)}"
         )
-        self._bar.set_postfix_str(facts, refresh=False)
+        self._bar.unit = facts  # `{postfix}` would put a comma before it
         self._bar.update(1)
         if not due:
             return None
