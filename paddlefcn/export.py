@@ -7,7 +7,6 @@ size of the original image, and because a caller may want the margin between cla
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ from paddlefcn.files import said
 from paddlefcn.inference import eval_mode
 from paddlefcn.label_maps import label_map
 from paddlefcn.layers import use_export_form
-from paddlefcn.predictor import DEPLOY_FILE, create_engine, run_engine
+from paddlefcn.predictor import DEPLOY_FILE, checksum, create_engine, run_engine
 
 # odd sizes, no multiple of 32 but one, one side and both smaller than 32
 PARITY_SIZES = ((17, 23), (64, 96), (31, 157), (113, 75), (135, 201), (241, 187))
@@ -257,8 +256,4 @@ def _write_deploy_file(folder: Path, about: Deployable, figures: Sequence[Parity
 
 
 def _file_entry(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": checksum(path)}

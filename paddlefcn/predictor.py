@@ -6,6 +6,7 @@ labels = predictor.predict(read_image("street.jpg", predictor.channels))
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def load_deployment(model_dir: str | Path) -> Deployment:
         raise ConfigError(f"{file}: {error.args[0]} is missing; export again") from error
     except ConfigError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:500]
         raise ConfigError(f"{file}: is not as export writes it ({reason}); export again") from error
 
@@ -190,6 +191,8 @@ def _deployment(tree: Mapping[str, Any], folder: Path) -> Deployment:
     if not isinstance(classes, list) or not classes:
         raise ValueError(f"classes: expected a list of names, got {describe(classes)}")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in tree["palette"])
+    if not all(0 <= part <= 255 for color in palette for part in color):
+        raise ValueError("palette: expected [red, green, blue] of 0 to 255")
     if len(palette) != len(classes):
         raise ValueError(f"palette: {len(palette)} colours for {len(classes)} classes")
     return Deployment(
@@ -204,9 +207,18 @@ def _deployment(tree: Mapping[str, Any], folder: Path) -> Deployment:
     )
 
 
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _own_file(folder: Path, entry: Mapping[str, Any]) -> Path:
-    """A file of this very folder, whole as far as its size tells."""
-    name, size = str(entry["name"]), int(entry["bytes"])
+    """A file of this very folder, as it was exported: Paddle 2 dies of a damaged one without an error."""
+    name, size, wanted = str(entry["name"]), int(entry["bytes"]), str(entry["sha256"])
     if Path(name).name != name:
         raise ValueError(f"files: {name!r} is not a plain file name")
     path = folder / name
@@ -216,4 +228,6 @@ def _own_file(folder: Path, entry: Mapping[str, Any]) -> Path:
         raise ConfigError(
             f"{path} has {path.stat().st_size} bytes, {DEPLOY_FILE} says {size}; copy or export again"
         )
+    if checksum(path) != wanted:
+        raise ConfigError(f"{path} is not the file that {DEPLOY_FILE} was written for; copy or export again")
     return path

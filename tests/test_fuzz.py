@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import hashlib
 import io
 import json
 import os
@@ -374,7 +375,10 @@ def test_weights(data, place):
 
 
 DEPLOY = {
-    "files": {key: {"name": f"model.{key}", "bytes": 0} for key in ("model", "params")},
+    "files": {
+        key: {"name": f"model.{key}", "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+        for key in ("model", "params")
+    },
     "preprocess": {
         "normalize": {"scale": 255.0, "mean": [0.5] * 3, "std": [0.5] * 3, "order": "RGB"},
         "resize": [{"short": 64}],

@@ -48,6 +48,8 @@ class Normalize:
             raise ValueError(f"order BGR needs 3 channels, mean has {len(self.mean)}")
         if not self.scale > 0 or not min(self.std) > 0:
             raise ValueError(f"scale {self.scale} and std {self.std} must be above 0")
+        if not all(math.isfinite(value) for value in (self.scale, *self.mean, *self.std)):
+            raise ValueError(f"scale {self.scale}, mean {self.mean} and std {self.std} must be finite")
 
     @property
     def channels(self) -> int:
