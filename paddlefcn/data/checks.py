@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -72,11 +73,11 @@ def missing_files(sample: Sample) -> str | None:
         return None
     if sample.image is None:
         return f"mask {sample.label}: has no image; add it, or remove the mask"
-    if not sample.image.exists():
+    if not os.path.exists(sample.image):
         return f"image {sample.image}: no such file; correct the list, data.root or the folder"
     if sample.label is None:
         return f"image {sample.image}: has no mask; add it, or remove the image"
-    if not sample.label.exists():
+    if not os.path.exists(sample.label):
         return f"mask {sample.label}: no such file; correct the list, data.root or the folder"
     return None
 
@@ -126,7 +127,7 @@ class Inspector:
         finding = Finding(index)
         sample = self.dataset.samples[index]
         missing = missing_files(sample)
-        if missing and (sample.image is None or not sample.image.exists()):
+        if missing and (sample.image is None or not os.path.exists(sample.image)):
             finding.faults.append(missing)
         image, mask = self._image(index, finding), self._mask(index, finding)
         if missing and not finding.faults:
@@ -144,7 +145,7 @@ class Inspector:
         sample = self.dataset.samples[index]
         try:
             if sample.image is not None:
-                if not sample.image.exists():
+                if not os.path.exists(sample.image):
                     return None
                 image = self.dataset.read_image(sample)
             else:
@@ -163,7 +164,7 @@ class Inspector:
         try:
             if sample.label is None:
                 return None if sample.image is not None else self.dataset.read_raw(index)[1]
-            if not sample.label.exists():
+            if not os.path.exists(sample.label):
                 return None
             return self.dataset.label_reader.read_raw(sample.label)
         except DataError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,8 @@ import numpy as np
 from paddlefcn.data.images import SUFFIXES, image_files, read_image
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.errors import DataError, RunError, UserError
+
+_LONGEST_LINE = 2 * 4096  # two paths as long as Linux takes them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +97,8 @@ class VOC(FilePairs):
     def _image(self, name: str) -> Path:
         usual = self.root / "JPEGImages" / f"{name}.jpg"
         others = (usual.parent / f"{name}{suffix}" for suffix in (".png", ".jpeg", ".tif", ".npy"))
-        return usual if usual.exists() else next((path for path in others if path.exists()), usual)
+        # not Path.exists, which raises on a name that is too long
+        return next((path for path in (usual, *others) if os.path.exists(path)), usual)
 
     def _label(self, name: str) -> Path:
         return self.root / "SegmentationClass" / f"{name}.png"
@@ -266,6 +270,9 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise DataError(f"list {path}: is empty")
+    for number, line in lines:
+        if len(line) > _LONGEST_LINE:
+            raise DataError(f"{path}:{number}: a line of {len(line)} characters; expected paths")
     return lines
 
 

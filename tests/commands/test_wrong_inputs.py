@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from paddlefcn.commands import main
+from paddlefcn.data.checks import quick_look
+from paddlefcn.data.datasets import VOC, LabelReader, ListFile, SegmentationDataset
+from paddlefcn.errors import DataError
 
 # option -> what the line must say
 OPTIONS = {
@@ -110,3 +113,15 @@ def test_a_place_that_cannot_be_is_the_users_to_mend(exported, tiny, tmp_path, c
     assert "cannot write" in one_line(capsys)
     assert main(["export", *recipe, "--output", str(tmp_path / "file" / "x")]) == 2
     assert "cannot write" in one_line(capsys)
+
+
+@pytest.mark.parametrize("kind", [VOC, ListFile])
+@pytest.mark.parametrize(("length", "said"), [(300, "no such file"), (9000, "a line of 90")])
+def test_names_that_no_disk_can_hold_are_one_line(tmp_path, kind, length, said):
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "JPEGImages").mkdir()
+    line = "x" * length + ("\ty" if kind is ListFile else "")
+    for folder in (tmp_path, tmp_path / "ImageSets" / "Segmentation"):
+        (folder / "train.txt").write_text(line)
+    with pytest.raises(DataError, match=said):
+        quick_look(SegmentationDataset(kind(tmp_path, "train"), LabelReader(2)))
