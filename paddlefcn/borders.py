@@ -83,8 +83,9 @@ class BorderScores:
         width = max(5, *(columns(row.name) for row in self.per_class))
         words = ("boundary IoU", "boundary F1", f"NSD {self.tolerance:g} px", "Hausdorff 95", "images")
         lines = [padded("class", width) + "".join(f"{word:>14}" for word in words)]
-        for row in (*self.per_class, self):
-            name = getattr(row, "name", "mean")
+        rows: list[ClassBorders | BorderScores] = [*self.per_class, self]
+        for row in rows:
+            name = row.name if isinstance(row, ClassBorders) else "mean"
             shares = (row.boundary_iou, row.boundary_f1, row.normalised_surface_distance)
             cells = ["-" if share is None else f"{share:.4f}" for share in shares]
             cells.append("-" if row.hausdorff95 is None else f"{row.hausdorff95:.1f} px")
@@ -243,12 +244,14 @@ def boundary_distance(height: int, width: int) -> int:
     return max(1, round(BOUNDARY_SHARE * float(np.hypot(height, width))))
 
 
-def _band_counts(truth: np.ndarray, guess: np.ndarray, classes: int) -> tuple[np.ndarray, ...]:
+def _band_counts(
+    truth: np.ndarray, guess: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels of each class near its own contour: in the truth, in the prediction, in both."""
     distance = boundary_distance(*truth.shape)
     ours = np.where(near_contour(truth, distance), truth, 0)
     theirs = np.where(near_contour(guess, distance), guess, 0)
-    return tuple(_counts(values, classes) for values in (ours, theirs, ours[ours == theirs]))
+    return _counts(ours, classes), _counts(theirs, classes), _counts(ours[ours == theirs], classes)
 
 
 def _trimap_counts(truth: np.ndarray, guess: np.ndarray, classes: int, widths: Sequence[int]) -> np.ndarray:
