@@ -137,7 +137,7 @@ def build_trainer(
             seed=train.seed,
             best=train.best,
             keep_best=stage.is_last,
-            skip_nan=0 if train.on_nan == "stop" else int(train.on_nan.split()[1]),
+            skip_nan=train.allowed_skips,
         ),
     )
 

@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from paddlefcn.arguments import describe, nearest
 from paddlefcn.errors import ConfigError
-from paddlefcn.yaml_files import describe, merge, nearest
+from paddlefcn.yaml_files import merge
 
 KEYS = ("model", "iters", "epochs", "batch_size", "learning_rate", "schedule")
 
