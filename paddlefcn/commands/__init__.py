@@ -30,6 +30,7 @@ NAMES = (
     "benchmark",
     "import_weights",
     "oracle",
+    "plot_schedule",
 )
 
 
