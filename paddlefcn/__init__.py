@@ -25,7 +25,12 @@ _LAZY = {
     "VGG19": "paddlefcn.backbones",
     "ConfusionMatrix": "paddlefcn.metrics",
     "CrossEntropy": "paddlefcn.losses",
-    "Predictor": "paddlefcn.predictor",
+    "Classes": "paddlefcn.classes",
+    "Predictor": "paddlefcn.deploy.predictor",
+    "Preprocess": "paddlefcn.preprocess",
+    "export": "paddlefcn.deploy.export",
+    "infer": "paddlefcn.deploy.predict",
+    "predict": "paddlefcn.deploy.predict",
     "load_config": "paddlefcn.config",
 }
 __all__ = ["__version__", *sorted(_LAZY)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from paddlefcn.classes import Classes, voc_palette
 from paddlefcn.data.images import Normalize
 from paddlefcn.errors import ConfigError
 from paddlefcn.stages import stage_trees
@@ -95,6 +96,11 @@ class Config:
     train: TrainConfig
     tree: Mapping[str, Any]
     stages: tuple[Config, ...] = ()
+
+    @property
+    def classes(self) -> Classes:
+        """Names, colours and the ignored id, as one."""
+        return Classes(self.data.classes, self.data.palette, self.data.ignore_index)
 
     def to_yaml(self) -> str:
         """The resolved recipe; loading it again gives an equal config."""
@@ -310,20 +316,6 @@ def _palette(node: _Node, count: int) -> tuple[tuple[int, int, int], ...]:
         if not fits or not all(type(part) is int and 0 <= part <= 255 for part in color):
             raise node.error("palette", f"a colour is [red, green, blue] of 0 to 255, got {describe(color)}")
     return tuple((color[0], color[1], color[2]) for color in colors)
-
-
-def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """The colours of PASCAL VOC (its development kit's colour map), for any number of classes up to 256."""
-
-    def color(index: int) -> tuple[int, int, int]:
-        parts = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                parts[channel] |= ((index >> channel) & 1) << (7 - bit)
-            index >>= 3
-        return parts[0], parts[1], parts[2]
-
-    return tuple(color(index % 256) for index in range(count))
 
 
 def _normalize(node: _Node) -> Normalize:

@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, write_json
+from paddlefcn.commands.common import add_common, add_config, add_json, load
 from paddlefcn.errors import RunError, UserError
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config

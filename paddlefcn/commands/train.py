@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import add_common, add_config, load, start, write_json
+from paddlefcn.commands.common import add_common, add_config, load, start
 from paddlefcn.errors import ConfigError, OutputError, RunError, UserError
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -283,7 +284,7 @@ class _Session:
 
     def _evaluate(self, iteration: int, interrupted: Callable[[], bool]) -> Evaluation:
         """Scores the validation split, and writes previews and curves."""
-        from paddlefcn.build import build_losses, build_resize
+        from paddlefcn.build import build_losses, build_preprocess
         from paddlefcn.engine.evaluate import evaluate
         from paddlefcn.engine.progress import Steps
         from paddlefcn.engine.train import Interrupted
@@ -302,8 +303,7 @@ class _Session:
         result = evaluate(
             self._model,
             self.val_set,
-            normalize=self.config.data.normalize,
-            resize=build_resize(self.config),
+            preprocess=build_preprocess(self.config),
             loss=lambda logits, label: losses([logits], label),
             num_workers=self.config.data.num_workers,
             class_names=self.config.data.classes,
@@ -322,10 +322,10 @@ class _Session:
     def _previews(self, iteration: int, predictions: dict[int, Any]) -> None:
         from paddlefcn.visualize import preview
 
-        data = self.config.data
+        classes = self.config.classes
         for number, (index, pred) in enumerate(sorted(predictions.items())):
             image, label = self.val_set.read(index)
-            picture = preview(image, label, pred, data.palette, data.ignore_index)
+            picture = preview(image, label, pred, classes)
             self._records.write_preview(number, picture, iteration)
 
     def _close(self, code: int) -> None:

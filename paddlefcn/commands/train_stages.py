@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.network import MODEL_KEY, STAGE_KEY
 from paddlefcn.errors import ConfigError
+from paddlefcn.stages import MODEL_KEY, STAGE_KEY
 
 if TYPE_CHECKING:
     import numpy as np

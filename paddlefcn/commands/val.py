@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, open_output, start, write_json
-from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
+from paddlefcn.commands.common import add_common, add_config, add_json, load, start
+from paddlefcn.commands.network import add_inference, add_weights, inference
 from paddlefcn.errors import UserError
+from paddlefcn.files import open_output, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,16 +51,17 @@ def run(args: argparse.Namespace) -> int:
     """Prints the scores; writes them as JSON, and pictures, where asked to."""
     config = load(args)
     start(args)
-    from paddlefcn.build import build_dataset, build_losses, build_resize, validate
+    from paddlefcn.build import build_dataset, build_losses, build_preprocess, validate
     from paddlefcn.engine.evaluate import evaluate
     from paddlefcn.engine.progress import Steps
+    from paddlefcn.trained import load_network
 
     validate(config)
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
     way = inference(args, config)
     dataset = build_dataset(config, args.split)
-    model = load_network(args, config)
+    model = load_network(config, args.weights)
     losses = build_losses(config, model)
     output = _output(args)
     worst = Worst(args.worst, config.data.num_classes, config.data.ignore_index)
@@ -67,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
     result = evaluate(
         model,
         dataset,
-        normalize=config.data.normalize,
-        resize=build_resize(config),
+        preprocess=build_preprocess(config),
         inference=way,
         loss=lambda logits, label: losses([logits], label),
         num_workers=config.data.num_workers,
@@ -164,13 +165,12 @@ def _pictures(
     from paddlefcn.plots import plot_confusion
     from paddlefcn.visualize import gallery, preview, write_picture
 
-    data = config.data
     plot_confusion(scores, output / "confusion.png")
     rows = []
     for rank, (index, iou, right, pred) in enumerate(worst.ranked(), start=1):
         image, label = dataset.read(index)
         name = dataset.samples[index].name
-        picture = preview(image, label, pred, data.palette, data.ignore_index)
+        picture = preview(image, label, pred, config.classes)
         write_picture(output / "worst" / f"{rank:03}_{Path(name).stem}.png", picture)
         rows.append((f"{name}: mean IoU {iou:.3f}, pixel accuracy {right:.3f}", picture))
         print(f"{rank:>3}. {rows[-1][0]}")
