@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from paddlefcn.build import build_model
 from paddlefcn.config import Config
+from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.errors import WeightsError
-from paddlefcn.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.weights import check_normalize, load_into, read_state_and_metadata, resolve_weights
 
 if TYPE_CHECKING:

@@ -257,7 +257,7 @@ class _Session:
 
         from paddlefcn import runtime
         from paddlefcn.commands.train_stages import opening_lines
-        from paddlefcn.stages import unused_by_stages
+        from paddlefcn.config.stages import unused_by_stages
 
         config = self._stage.config
         trained = [parameter for parameter in self._model.parameters() if not parameter.stop_gradient]

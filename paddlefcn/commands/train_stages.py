@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.errors import ConfigError
-from paddlefcn.stages import MODEL_KEY, STAGE_KEY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +137,7 @@ def build_trainer(
             seed=train.seed,
             best=train.best,
             keep_best=stage.is_last,
-            skip_nan=0 if train.on_nan == "stop" else int(train.on_nan.split()[1]),
+            skip_nan=train.allowed_skips,
         ),
     )
 
