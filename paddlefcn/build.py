@@ -18,13 +18,13 @@ from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
-from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
 from paddlefcn.models import MODELS
 from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
+from paddlefcn.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -89,9 +89,10 @@ def build_train_transforms(config: Config) -> list[Any]:
     return [_make_transform(config, item) for item in config.data.train_transforms]
 
 
-def build_resize(config: Config) -> tuple[Resize, ...]:
-    """The steps of `data.val_transforms`, which deployment does too."""
-    return tuple(_make_transform(config, item) for item in config.data.val_transforms)
+def build_preprocess(config: Config) -> Preprocess:
+    """The steps of `data.val_transforms` and the normalisation: what deployment does to an image too."""
+    steps = tuple(_make_transform(config, item) for item in config.data.val_transforms)
+    return Preprocess(steps, config.data.normalize)
 
 
 def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
