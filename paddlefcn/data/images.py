@@ -216,7 +216,11 @@ def read_mask(
     Raises:
         DataError: the file is missing, no image, damaged, too large, or holds fractions.
     """
-    mask = _read(source, "colors" if colors else "mask", max_pixels)
+    return mask_values(_read(source, "colors" if colors else "mask", max_pixels), source, colors=colors)
+
+
+def mask_values(mask: np.ndarray, source: str | Path | bytes, *, colors: bool = False) -> np.ndarray:
+    """HxWxC as a mask's file or window holds it -> HxW ids or HxWx3 colours, as `read_mask`."""
     if mask.shape[2] in (2, 4):
         mask = mask[:, :, :-1]  # an alpha channel says nothing about classes
     if mask.dtype.kind == "f":

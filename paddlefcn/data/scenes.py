@@ -72,13 +72,16 @@ class _FileScene:
 
 
 @contextlib.contextmanager
-def open_scene(path: str | Path, *, mask: bool = False, max_pixels: int = MAX_PIXELS) -> Iterator[Scene]:
+def open_scene(
+    path: str | Path, *, mask: bool = False, colors: bool = False, max_pixels: int = MAX_PIXELS
+) -> Iterator[Scene]:
     """A picture to be read by windows, closed at the end of the `with` block.
 
     TIFF and .npy are read window by window, other files once and whole (at most `max_pixels`).
 
     Args:
         mask: palette indices and integers are kept as they are.
+        colors: for a mask: the colours of a palette instead of its indices.
 
     Raises:
         DataError: as `read_image`; so does `read_window`. Both name the file.
@@ -86,18 +89,18 @@ def open_scene(path: str | Path, *, mask: bool = False, max_pixels: int = MAX_PI
     file, what = Path(path), "mask" if mask else "image"
     with contextlib.ExitStack() as stack:
         with naming_errors(file, what):
-            scene = _open(file, what, max_pixels, stack)
+            scene = _open(file, "colors" if mask and colors else what, max_pixels, stack)
         yield _FileScene(scene, file, what)
 
 
-def _open(file: Path, what: str, max_pixels: int, stack: contextlib.ExitStack) -> Scene:
+def _open(file: Path, kind: str, max_pixels: int, stack: contextlib.ExitStack) -> Scene:
     check_file(file)
     if file.suffix.lower() == ".npy":
-        return ArrayScene(map_npy(file), mask=what == "mask")
+        return ArrayScene(map_npy(file), mask=kind != "image")
     with open(file, "rb") as stream:
         head = stream.read(4)
     if is_tiff(head):
-        scene = stack.enter_context(TiffScene(file, what, max_pixels=max_pixels))
+        scene = stack.enter_context(TiffScene(file, kind, max_pixels=max_pixels))
         if not scene.converted:
             return scene
-    return ArrayScene(decode(file, what, max_pixels), mask=what == "mask")
+    return ArrayScene(decode(file, kind, max_pixels), mask=kind != "image")

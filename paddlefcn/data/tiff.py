@@ -151,7 +151,7 @@ class TiffScene:
         native = self._native.newbyteorder("=")
         if native.kind == "b":
             return np.dtype(np.uint8)
-        if native in (np.uint8, np.uint16) or (self._kind == "mask" and native.kind in "iu"):
+        if native in (np.uint8, np.uint16) or (self._kind != "image" and native.kind in "iu"):
             return native
         return np.dtype(np.float32)
 
@@ -172,9 +172,7 @@ class TiffScene:
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         if self.converted:
-            raise DataError(
-                "a TIFF of this kind is not read by windows; save it as RGB with LZW"
-            )
+            raise DataError("a TIFF of this kind is not read by windows; save it as RGB with LZW")
         inside = 0 <= top <= top + height <= self.height and 0 <= left <= left + width <= self.width
         if not inside or height < 1 or width < 1:
             raise ValueError(f"window ({top}, {left}) {height}x{width} of {self.height}x{self.width}")
