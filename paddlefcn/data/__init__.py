@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from paddlefcn.data import transforms
-from paddlefcn.data.datasets import VOC, Folder, ListFile, Scenes, SegmentationDataset
+from paddlefcn.data.datasets import VOC, Folder, ListFile, Scenes, SegmentationDataset, Volumes
 from paddlefcn.data.images import Resize
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.data.shapes import Shapes
@@ -18,6 +18,7 @@ DATASETS: dict[str, Any] = {
     "ListFile": ListFile,
     "Folder": Folder,
     "Scenes": Scenes,
+    "Volumes": Volumes,
     "Shapes": Shapes,
 }
 
@@ -45,4 +46,5 @@ __all__ = [
     "Scenes",
     "SegmentationDataset",
     "Shapes",
+    "Volumes",
 ]

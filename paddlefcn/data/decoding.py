@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from paddlefcn.data.medical import is_dicom, read_dicom
 from paddlefcn.data.tiff import TiffScene
 from paddlefcn.data.tiff_tags import is_tiff
 from paddlefcn.errors import DataError
@@ -34,7 +35,9 @@ def naming_errors(source: str | Path | bytes, what: str) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"{what} {source_name(source)}: {error}") from None
     except UnidentifiedImageError:
-        raise DataError(f"{what} {source_name(source)}: is no image (PNG, JPEG, TIFF, BMP or .npy)") from None
+        raise DataError(
+            f"{what} {source_name(source)}: is no image (PNG, JPEG, TIFF, BMP, DICOM or .npy)"
+        ) from None
     # decoders raise nearly anything on a damaged file; its name is what the user needs
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -94,10 +97,10 @@ def _read_npy(source: Path | bytes, max_pixels: int) -> np.ndarray:
     _check_pixels(array.shape[0], array.shape[1], max_pixels)
     if array.shape[0] * array.shape[1] * array.shape[2] > 16 * max_pixels:
         raise DataError(f"array of shape {array.shape} is too large; expected HxWxC")
-    return _plain_dtype(np.array(array))
+    return plain_dtype(np.array(array))
 
 
-def _plain_dtype(array: np.ndarray) -> np.ndarray:
+def plain_dtype(array: np.ndarray) -> np.ndarray:
     """uint8, uint16 and float32; other integers become the smallest of these that holds them."""
     if array.dtype == np.bool_:
         return array.astype(np.uint8)
@@ -123,7 +126,9 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
         with TiffScene(source, kind, max_pixels=max_pixels) as scene:
             _check_pixels(scene.height, scene.width, max_pixels)
             if not scene.converted:
-                return _plain_dtype(scene.read())
+                return plain_dtype(scene.read())
+    if is_dicom(_head(source, 132)):
+        return plain_dtype(read_dicom(source, max_pixels))
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # the user allows more than Pillow's own limit
     file = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -150,7 +155,7 @@ def _pixels(image: Image.Image, source: Path | bytes, kind: str) -> np.ndarray:
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
         image = image.convert("RGB")  # CMYK, YCbCr, LAB …
     array = np.asarray(image)
-    return _plain_dtype(array if array.ndim == 3 else array[:, :, None])
+    return plain_dtype(array if array.ndim == 3 else array[:, :, None])
 
 
 def _sample_bits(image: Image.Image, source: Path | bytes) -> int:

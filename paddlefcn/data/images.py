@@ -19,7 +19,7 @@ from paddlefcn.data.decoding import FORMATS, check_file, decode, naming_errors, 
 from paddlefcn.errors import DataError
 
 MAX_PIXELS = 178_956_970  # what Pillow warns at: a quarter of a gigabyte as 24-bit RGB, and 2 GB as float32
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".dcm")
 
 
 @dataclasses.dataclass(frozen=True)

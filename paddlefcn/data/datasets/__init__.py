@@ -7,6 +7,7 @@ from paddlefcn.data.datasets.folder import Folder
 from paddlefcn.data.datasets.lists import ListFile, read_lines
 from paddlefcn.data.datasets.scenes import Scenes
 from paddlefcn.data.datasets.voc import VOC
+from paddlefcn.data.datasets.volumes import Volumes
 from paddlefcn.data.labels import LabelReader
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Scenes",
     "SegmentationDataset",
     "Source",
+    "Volumes",
     "check_sizes",
     "read_lines",
 ]
