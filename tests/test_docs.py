@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import linecache
 import re
 import shlex
 
@@ -133,6 +134,8 @@ def example(name):
     text = (REPO / "docs" / "extend.md").read_text(encoding="utf-8")
     (code,) = re.findall(rf"/{name}`:\n\n```python\n(.*?)^```", text, re.M | re.S)
     names = {"__name__": f"example_{name[:-3]}"}
+    # where inspect looks for the source, which an export needs
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     exec(compile(code, name, "exec"), names)
     return names
 

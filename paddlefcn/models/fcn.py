@@ -63,7 +63,11 @@ class FCN(SegmentationModel):
         check_dropout(dropout)
         _check_kernel(fc6_kernel)
         _check_upsampling(upsample, upsample_dense, learn_upsampling)
-        self.upsampling = {"mode": upsample, "align_corners": align_corners, "dense": upsample_dense}
+        self.upsampling: dict[str, Any] = {
+            "mode": upsample,
+            "align_corners": align_corners,
+            "dense": upsample_dense,
+        }
         self.learn_upsampling = learn_upsampling or "all"
         pool5 = backbone.first(32)
         self.fc6 = ConvBNReLU(pool5.channels, fc_channels, fc6_kernel, batch_norm=batch_norm)

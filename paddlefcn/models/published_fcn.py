@@ -1,8 +1,8 @@
 """The fully convolutional networks as their authors published them.
 
 Long, Shelhamer and Darrell, CVPR 2015 and PAMI 2017; the authors' ``voc-fcn32s``, ``16s``, ``8s``,
-``8s-atonce`` and ``voc-fcn-alexnet``. The first convolution pads 100 pixels, so that the unpadded fc6 has something to
-see of any image; each sum and the image are windows at the offsets of the authors' crop layers;
+``8s-atonce`` and ``voc-fcn-alexnet``. The first convolution pads 100 pixels, so that the unpadded fc6 has
+something to see of any image; each sum and the image are windows at the offsets of the authors' crop layers;
 deconvolutions are dense, start bilinear and are frozen in the released models.
 
 A recipe writes ``type: FCN8s`` with ``padding: reference`` for `PublishedFCN8s`; `published` does that.
