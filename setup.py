@@ -27,7 +27,11 @@ setup(
         *("paddlefcn.configs", "paddlefcn.configs._base_"),
     ],
     package_dir={"paddlefcn.configs": "configs"},
-    package_data={"paddlefcn.configs": ["*.yml", "_base_/*.yml"], "paddlefcn.configs._base_": ["*.yml"]},
+    package_data={
+        "paddlefcn": ["py.typed"],
+        "paddlefcn.configs": ["*.yml", "_base_/*.yml"],
+        "paddlefcn.configs._base_": ["*.yml"],
+    },
     install_requires=requirements("requirements.txt"),
     extras_require={
         "test": TEST,

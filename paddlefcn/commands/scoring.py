@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import add_json, write_json
+from paddlefcn.commands.common import add_json
 from paddlefcn.errors import OutputError, UserError
+from paddlefcn.files import write_json, write_text
 
 if TYPE_CHECKING:
     from paddlefcn.scoring.report import Report, Scorer
@@ -92,8 +93,6 @@ def check_new(option: str, path: str, overwrite: bool) -> None:
 
 def write_report(args: argparse.Namespace, report: Report, about: Mapping[str, Any]) -> None:
     """The files of --json (the report with `about` added) and --per-image."""
-    from paddlefcn.files import write_text
-
     if args.json:
         write_json(args.json, {**report.to_dict(), **about})
     if args.per_image:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import add_common, add_config, load, open_output, start
+from paddlefcn.commands.common import add_common, add_config, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
 from paddlefcn.commands.scoring import (
     add_scoring,
@@ -18,6 +18,7 @@ from paddlefcn.commands.scoring import (
     write_report,
 )
 from paddlefcn.errors import UserError
+from paddlefcn.files import open_output
 
 if TYPE_CHECKING:
     import numpy as np
