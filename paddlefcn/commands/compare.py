@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import add_json, write_json
+from paddlefcn.commands.common import add_json
 from paddlefcn.commands.scoring import check_new
 from paddlefcn.errors import UserError
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     from paddlefcn.scoring.statistics import Difference
