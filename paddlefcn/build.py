@@ -44,7 +44,7 @@ def validate(config: Config) -> None:
     for stage in config.stages:
         validate(stage)
     _check_source(config)
-    _label_reader(config)
+    build_label_reader(config)
     for transform in config.data.train_transforms:
         _make_transform(config, transform)
     for transform in config.data.val_transforms:
@@ -68,10 +68,11 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, _label_reader(config), data.normalize.channels, data.max_pixels)
+    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
 
 
-def _label_reader(config: Config) -> LabelReader:
+def build_label_reader(config: Config) -> LabelReader:
+    """What turns masks into class ids, as the data section says."""
     data = config.data
     return _construct(
         LabelReader,
