@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from paddlefcn.errors import OutputError, RunError
 
@@ -59,6 +59,25 @@ def said(path: Path) -> Iterator[None]:
         if error.errno in _NOT_ALLOWED:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         raise RunError(f"writing {path} failed: {error.strerror or error}") from error
+
+
+def lock(stream: IO[Any]) -> bool:
+    """Whether this process has the open file to itself from now on, until it closes it or dies.
+
+    A POSIX record lock: a forked worker does not inherit it.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sync_folder(path: Path) -> None:
