@@ -31,7 +31,7 @@ _OPCODES = (  # noqa: SIM905
     "SHORT_BINBYTES SHORT_BINUNICODE BINUNICODE8 BINBYTES8 STACK_GLOBAL MEMOIZE FRAME"
 ).split()
 _MAX_LINE = 65536  # the longest text line: int() of a longer one takes seconds
-_MAX_STEPS = 2_000_000  # opcodes: each may make an object of a few hundred bytes
+_MAX_STEPS = 1_000_000  # opcodes: each may make an object of a few hundred bytes
 
 Allowed = dict[tuple[str, str], Any]
 
@@ -256,7 +256,7 @@ class RestrictedUnpickler(_Machine):
         super().__init__(bounded, encoding="latin-1")
         # a call copies what it is given, and one value can be given many times: count it
         self._budget = 8 * bounded.size + 2**20
-        self.dispatch = _Counted(type(self).dispatch)
+        self.dispatch = _Counted(type(self).dispatch)  # type: ignore[misc]
         self._allowed = allowed
         self._persistent = persistent
 
