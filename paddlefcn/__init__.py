@@ -26,7 +26,9 @@ _LAZY = {
     "ConfusionMatrix": "paddlefcn.metrics",
     "CrossEntropy": "paddlefcn.losses",
     "Predictor": "paddlefcn.predictor",
+    "Run": "paddlefcn.training",
     "load_config": "paddlefcn.config",
+    "train": "paddlefcn.training",
 }
 __all__ = ["__version__", *sorted(_LAZY)]
 

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, write_json
+from paddlefcn.commands.common import add_common, add_config, add_json, load
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config

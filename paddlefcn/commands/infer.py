@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from paddlefcn.commands.common import add_common, open_output, start
+from paddlefcn.commands.common import add_common, start
 from paddlefcn.commands.outputs import (
     Classes,
     add_outputs,
@@ -12,6 +12,7 @@ from paddlefcn.commands.outputs import (
     keep_sources,
     predict_all,
 )
+from paddlefcn.files import open_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.inference import Inference
 
-# in the metadata of a staged run's weights: "stage 1 of 3, FCN32s", and the type of its model
-STAGE_KEY, MODEL_KEY = "paddlefcn.stage", "paddlefcn.model"
-
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """--weights."""
@@ -73,6 +70,7 @@ def load_network(args: argparse.Namespace, config: Config) -> Any:
         WeightsError: the weights do not fit the network, or were made for other images.
     """
     from paddlefcn.build import build_model
+    from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
     from paddlefcn.weights import (
         check_normalize,
         load_into,

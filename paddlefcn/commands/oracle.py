@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, open_output, start, write_json
+from paddlefcn.commands.common import add_common, add_config, add_json, load, start
 from paddlefcn.errors import UserError
+from paddlefcn.files import open_output, write_json
 
 if TYPE_CHECKING:
     from paddlefcn.metrics import Scores

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import write_json
 from paddlefcn.errors import DataError, OutputError
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from paddlefcn.commands.common import add_common, add_config, load, open_output, start
+from paddlefcn.commands.common import add_common, add_config, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
 from paddlefcn.commands.outputs import (
     Classes,
@@ -13,6 +13,7 @@ from paddlefcn.commands.outputs import (
     keep_sources,
     predict_all,
 )
+from paddlefcn.files import open_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

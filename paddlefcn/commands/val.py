@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, open_output, start, write_json
+from paddlefcn.commands.common import add_common, add_config, add_json, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
 from paddlefcn.errors import UserError
+from paddlefcn.files import open_output, write_json
 
 if TYPE_CHECKING:
     import numpy as np
