@@ -18,8 +18,9 @@ import numpy as np
 from paddlefcn import runtime
 from paddlefcn.data.images import MAX_PIXELS, Normalize, Resize
 from paddlefcn.errors import ConfigError, WeightsError
+from paddlefcn.files import read_text
 from paddlefcn.label_maps import label_map
-from paddlefcn.yaml_files import describe, parse_yaml
+from paddlefcn.yaml_files import MAX_BYTES, describe, parse_yaml
 
 DEPLOY_FILE = "deploy.yaml"
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
@@ -169,7 +170,7 @@ def load_deployment(model_dir: str | Path) -> Deployment:
     if not file.is_file():
         raise ConfigError(f"{folder}: no {DEPLOY_FILE} there; give a folder that `export` wrote")
     try:
-        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        tree = parse_yaml(read_text(file, 4 * MAX_BYTES), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     if not isinstance(tree, Mapping):

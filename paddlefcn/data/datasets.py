@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ import numpy as np
 from paddlefcn.data.images import SUFFIXES, image_files, read_image
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.errors import DataError, RunError, UserError
+from paddlefcn.files import read_text
 
 _LONGEST_LINE = 2 * 4096  # two paths as long as Linux takes them
+_LARGEST_LIST = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +264,8 @@ def check_sizes(sample: Sample, image: np.ndarray, mask: np.ndarray) -> None:
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """(line number, text) of every line that is not blank. Raises DataError; an empty list is one."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+        text = read_text(path, _LARGEST_LIST).removeprefix("\ufeff")
+        lines = [(number, line.strip()) for number, line in enumerate(io.StringIO(text, newline=None), 1)]
     except UnicodeDecodeError as error:
         raise DataError(f"list {path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except (OSError, ValueError) as error:
