@@ -9,9 +9,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
-# what scales and shifts after normalising; the first four keep running statistics too
-BATCH_NORMS = (nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)
-NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
+from paddlefcn.layers import NORMS
 
 
 @dataclasses.dataclass(frozen=True)
