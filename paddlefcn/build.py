@@ -14,6 +14,7 @@ import numpy as np
 
 from paddlefcn.arguments import accepts, check_arguments, construct, describe, is_number, nearest
 from paddlefcn.backbones import BACKBONES
+from paddlefcn.class_weights import check_rule
 from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
@@ -129,6 +130,8 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
 
 def build_losses(config: Config, model: nn.Layer) -> WeightedLosses:
     """The loss entries with a weight for each output.
+
+    Class weights that are to come from data are left out here: `with_class_weights` puts the numbers in.
 
     Raises:
         ConfigError: an entry has another number of weights than the model has outputs.
@@ -256,6 +259,9 @@ def _make_transform(config: Config, component: Component) -> Any:
 def _loss_arguments(component: Component) -> dict[str, Any]:
     args = dict(component.args)
     weights = args.pop("weights", None)
+    class_weights = args.get("class_weights")
+    if isinstance(class_weights, Mapping) and accepts(_lookup(LOSSES, component), "class_weights"):
+        check_rule(args.pop("class_weights"), f"{component.where}.class_weights")
     _check_arguments(LOSSES, Component(component.type, args, component.where), (), names=("weights",))
     if weights is None:
         return args
@@ -285,7 +291,7 @@ def _check_losses(config: Config) -> None:
 
 def _check_class_weights(config: Config, component: Component) -> None:
     weights = component.args.get("class_weights")
-    if weights is not None and len(weights) != config.data.num_classes:
+    if weights is not None and not isinstance(weights, Mapping) and len(weights) != config.data.num_classes:
         raise ConfigError(
             f"{component.where}.class_weights: {len(weights)} factors for {config.data.num_classes} classes"
         )

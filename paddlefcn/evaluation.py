@@ -13,6 +13,7 @@ import paddle
 
 import paddlefcn
 from paddlefcn import build, runtime
+from paddlefcn.class_weights import read_counts, wants_counts, with_class_weights
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.engine.progress import Steps
@@ -105,7 +106,7 @@ def score(
     run = inference or WholeImage()
     dataset = build.build_dataset(config, split)
     model = load_network(config, weights)
-    losses = build.build_losses(config, model)
+    losses = build.build_losses(_weighted_classes(config, weights), model)
     bad: dict[str, str] = {}
 
     def look(result: ImageResult) -> None:
@@ -127,6 +128,15 @@ def score(
     seconds = time.perf_counter() - began
     about = {"split": split, **_scored_with(config, weights, run)}
     return Scored(scorer.report(), found.loss, seconds, dataset, bad, about)
+
+
+def _weighted_classes(config: Config, weights: str | Path) -> Config:
+    """The recipe with the class weights that the run counted, if these weights are a run's."""
+    if not wants_counts(config):
+        return config
+    folders = resolve_weights(weights).resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
+    counts = next(filter(None, map(read_counts, folders)), None)
+    return with_class_weights(config, counts)
 
 
 def _scored_with(config: Config, weights: str | Path, inference: Inference) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class TrainConfig:
     )
     on_nan: Annotated[str, Pattern("stop|skip 0*[1-9][0-9]*", "stop, or skip N with N of 1 or more")] = "stop"
     ema_decay: Annotated[float, Range(0, 0.999999)] | None = None
+    early_stop: Steps | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     previews: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlefcn.data.images import read_image
+from paddlefcn.engine.history import is_evaluation
 from paddlefcn.engine.visual_log import VisualLog
 from paddlefcn.errors import DataError, OutputError, RunError
 from paddlefcn.files import said, write_text
@@ -60,8 +61,9 @@ class Records:
         self.metrics = [
             record
             for record in read_records(folder / "metrics.jsonl")
-            if record["iter"] < upto or (record["iter"] == upto and (evaluated or "mean_iou" not in record))
+            if record["iter"] < upto or (record["iter"] == upto and (evaluated or not is_evaluation(record)))
         ]
+        self.evaluations = [record for record in self.metrics if is_evaluation(record)]
         timing = [r for r in read_records(folder / "timing.jsonl") if r["iter"] <= upto]
         _write_lines(folder / "metrics.jsonl", self.metrics)
         _write_lines(folder / "timing.jsonl", timing)
@@ -74,7 +76,7 @@ class Records:
             self._show(record)
         for record in timing:
             self._show_timing(record)
-        self._show_previews({record["iter"] for record in self.metrics if "mean_iou" in record})
+        self._show_previews({record["iter"] for record in self.evaluations})
 
     def _show_previews(self, evaluated: Collection[int]) -> None:
         """Puts the pictures of earlier evaluations back."""
@@ -89,6 +91,8 @@ class Records:
         if self.stage is not None:
             record = {**record, "stage": self.stage}
         self.metrics.append(record)
+        if is_evaluation(record):
+            self.evaluations.append(record)
         self._metrics.append(_line(record))
         self._show(record)
 
@@ -123,7 +127,7 @@ class Records:
 
     def _show(self, record: Record) -> None:
         step = record["iter"]
-        if "mean_iou" in record:
+        if is_evaluation(record):
             for name, value in record.items():
                 if isinstance(value, float):
                     self._vdl.add_scalar("loss/val" if name == "val_loss" else f"score/{name}", value, step)

@@ -14,7 +14,7 @@ from paddlefcn.files import lock, said, sweep_partial_files
 
 _LOCK = ".lock"
 _PARTS = (
-    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json"),
+    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json", "class_weights.json"),
     *("metrics.jsonl", "timing.jsonl", "curves.png", "train.log"),
 )
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from paddlefcn import build, runtime
+from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, State
+from paddlefcn.engine.history import ends_early, is_evaluation, scores_of
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.records import Records, TextLog, read_records
 from paddlefcn.errors import RunError, UserError
 from paddlefcn.files import write_json, write_text
+from paddlefcn.losses.class_weights import ClassCounts
 from paddlefcn.plots import plot_curves
 from paddlefcn.training import folder as folders
 from paddlefcn.training.report import closing_lines, hparams, opening_lines
@@ -81,13 +84,16 @@ def train(
     place = runtime.select_device(device)
     train_set, remarks = _checked_split(config, "train")
     val_set, more = _checked_split(config, "val")
-    stages = plan_stages(config, train_set)
     existing = folders.to_resume(config.train.save_dir, resume)
+    counts = _counted(config, train_set, existing)
+    stages = plan_stages(with_class_weights(config, counts), train_set)
     # what cannot be built leaves no folder behind
     network = None if existing else try_stages(stages)
     claim = folders.claim(config.train.save_dir, existing, overwrite)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
     with contextlib.closing(claim):
+        if counts is not None:
+            notes += write_counts(claim.folder, config, counts)
         session = _Session(config, claim.folder, stages, train_set, val_set)
         return session.run(network, place, [*notes, *remarks, *more])
 
@@ -97,6 +103,15 @@ def _checked_split(config: Config, split: str) -> tuple[SegmentationDataset, lis
     dataset = build.build_dataset(config, split)
     notes = quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip")
     return dataset, [f"{split}: {line}" for line in notes]
+
+
+def _counted(config: Config, train_set: SegmentationDataset, existing: Path | None) -> ClassCounts | None:
+    """How often the classes occur, if a loss wants to know: as the run counted at its start, or now."""
+    if not wants_counts(config):
+        return None
+    kept = None if existing is None else read_counts(existing)
+    skip = config.data.on_bad_image == "skip"
+    return kept or count_classes(train_set, num_workers=config.data.num_workers, skip=skip)
 
 
 class _Session:
@@ -208,7 +223,12 @@ class _Session:
         return following
 
     def _is_finished(self) -> bool:
-        return self.stage.is_last and min(self.state.iteration, self.state.evaluated) >= self.stages[-1].end
+        done, train = min(self.state.iteration, self.state.evaluated), self.stage.config.train
+        if not self.stage.is_last or self.state.iteration > done:
+            return False
+        recorded = [line for line in read_records(self.folder / "metrics.jsonl") if is_evaluation(line)]
+        scores = scores_of(recorded, train.best, self.stage.start)
+        return done >= self.stage.end or ends_early(scores, train.early_stop)
 
     def _finished(self) -> Run:
         """Of a run that has nothing left to do but, after a kill, its curves."""

@@ -11,6 +11,7 @@ from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.engine.averaging import Average
 from paddlefcn.engine.checkpoint import Checkpoint, Checkpoints
 from paddlefcn.engine.loop import Loop, Plan
+from paddlefcn.engine.precision import Precision
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import TrainStep
@@ -134,6 +135,7 @@ def build_loop(
             losses,
             build.build_optimizer(config, network),
             accumulate=train.accumulate,
+            precision=Precision(train.precision),
             keeps_statistics=train.allowed_skips > 0,
         ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
@@ -157,6 +159,7 @@ def build_loop(
             seed=train.seed,
             best=train.best,
             keep_best=stage.is_last,
+            early_stop=train.early_stop,
             allowed_skips=train.allowed_skips,
         ),
         records=records,
