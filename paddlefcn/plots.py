@@ -152,6 +152,25 @@ def plot_oracle(scores: Mapping[int, Scores], path: str | Path) -> None:
     _save(picture, path)
 
 
+def plot_schedules(parts: Sequence[tuple[str, Sequence[float]]], path: str | Path) -> None:
+    """Draws the learning rate of every iteration as PNG, the parts (name, rates) one behind the other."""
+    picture = Figure(figsize=(10, 5), layout="constrained")
+    axes = picture.subplots()
+    begun = 0
+    for number, (name, rates) in enumerate(parts):
+        at = range(begun + 1, begun + len(rates) + 1)
+        axes.plot(at, rates, color=f"C{number}", label=name, marker="o" if len(rates) == 1 else None)
+        begun += len(rates)
+        if number + 1 < len(parts):
+            axes.axvline(begun, color="gray", linestyle="--", linewidth=1)
+    if len(parts) > 1:
+        axes.set_yscale("log")  # published stages are a hundred times apart
+    axes.set(xlabel="iteration", ylabel="learning rate")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize=9)
+    _save(picture, path)
+
+
 def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], classes: Classes) -> None:
     """Horizontal bars of (name, id, share 0..1) in the classes' colours."""
     labels = [drawable(name, index) for name, index, _ in shares]
