@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from paddlefcn.data.jpeg import decode_jpeg
 from paddlefcn.data.tiff import is_tiff, read_tiff
 from paddlefcn.errors import DataError
 
@@ -75,12 +76,15 @@ class Normalize:
                 f"image of shape {image.shape}: expected HxWx{self.channels}, as data.normalize.mean"
             )
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
-        planes = range(self.channels) if self.order == "RGB" else reversed(range(self.channels))
-        for index, plane in enumerate(planes):
+        # planes that lie together are read twice as fast as every third byte
+        split = (
+            cv2.split(np.ascontiguousarray(image)) if image.dtype == np.uint8 else np.moveaxis(image, 2, 0)
+        )
+        for index, plane in enumerate(split if self.order == "RGB" else split[::-1]):
             factor = np.float32(1.0 / (self.scale * self.std[index]))
             shift = np.float32(self.mean[index] / self.std[index])
             # dtype: numpy 1 would compute uint8 times a float32 scalar in float16
-            np.multiply(image[:, :, plane], factor, out=out[index], dtype=np.float32, casting="unsafe")
+            np.multiply(plane, factor, out=out[index], dtype=np.float32, casting="unsafe")
             out[index] -= shift
         return out
 
@@ -354,6 +358,10 @@ def _pixels(image: Image.Image, path: Path, kind: str, max_pixels: int) -> np.nd
     pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
     if pages > 1:
         raise DataError(f"holds {pages} pages; save them as {pages} files, or as one HxWxC .npy")
+    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+        quick = decode_jpeg(path.read_bytes(), image.height, image.width)
+        if quick is not None:
+            return quick
     image.load()  # raises on truncated data, which cv2 would accept
     if _sample_bits(image) > 8 and image.mode in ("RGB", "RGBA", "LA", "CMYK"):
         return _deep_colors(path, image)
