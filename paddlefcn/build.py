@@ -7,31 +7,31 @@ data or device is touched; the `build_*` functions make the objects.
 from __future__ import annotations
 
 import inspect
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from paddlefcn.arguments import accepts, check_arguments, construct, describe, is_number, nearest
 from paddlefcn.backbones import BACKBONES
-from paddlefcn.config import DATA_KEYS, Component, Config
+from paddlefcn.config import Component, Config
+from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
-from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
-from paddlefcn.models import MODELS
+from paddlefcn.models import MODELS, resolve
 from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
-from paddlefcn.yaml_files import describe, nearest
+from paddlefcn.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from paddle import nn
     from paddle.optimizer import Optimizer
 
 Table = Mapping[str, Any]
+T = TypeVar("T")
 _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
 
 
@@ -44,7 +44,7 @@ def validate(config: Config) -> None:
     for stage in config.stages:
         validate(stage)
     _check_source(config)
-    _label_reader(config)
+    build_label_reader(config)
     for transform in config.data.train_transforms:
         _make_transform(config, transform)
     for transform in config.data.val_transforms:
@@ -55,11 +55,7 @@ def validate(config: Config) -> None:
             )
         _make_transform(config, transform)
     _check_model(config)
-    for component in config.loss:
-        _loss_arguments(component)
-        _check_class_weights(config, component)
-    if not config.loss:
-        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    _check_losses(config)
     _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
     _check_arguments(SCHEDULES, config.schedule, given=("total",))
     build_schedule(config, total=1)
@@ -72,10 +68,11 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, _label_reader(config), data.normalize.channels, data.max_pixels)
+    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
 
 
-def _label_reader(config: Config) -> LabelReader:
+def build_label_reader(config: Config) -> LabelReader:
+    """What turns masks into class ids, as the data section says."""
     data = config.data
     return _construct(
         LabelReader,
@@ -93,9 +90,10 @@ def build_train_transforms(config: Config) -> list[Any]:
     return [_make_transform(config, item) for item in config.data.train_transforms]
 
 
-def build_resize(config: Config) -> tuple[Resize, ...]:
-    """The steps of `data.val_transforms`, which deployment does too."""
-    return tuple(_make_transform(config, item) for item in config.data.val_transforms)
+def build_preprocess(config: Config) -> Preprocess:
+    """The steps of `data.val_transforms` and the normalisation: what deployment does to an image too."""
+    steps = tuple(_make_transform(config, item) for item in config.data.val_transforms)
+    return Preprocess(steps, config.data.normalize)
 
 
 def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
@@ -138,13 +136,13 @@ def build_losses(config: Config, model: nn.Layer) -> WeightedLosses:
     entries = []
     for component in config.loss:
         args = _loss_arguments(component)
-        weights = args.pop("weights", [1.0] + [0.0] * (model.num_outputs - 1))
+        weights = args.pop("weights", list(model.output_weights))
         if len(weights) != model.num_outputs:
             raise ConfigError(
                 f"{component.where}.weights: {len(weights)} weights, but {config.model.type} has "
                 f"{model.num_outputs} outputs in training, the main one first"
             )
-        if _accepts(LOSSES[component.type], "ignore_index"):
+        if accepts(LOSSES[component.type], "ignore_index"):
             args.setdefault("ignore_index", config.data.ignore_index)
         entries.append(LossEntry(_construct(LOSSES[component.type], component, **args), weights))
     return WeightedLosses(entries)
@@ -175,7 +173,7 @@ def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = 
     if not pixels:
         return None
     warning = rate_warning(
-        float(config.schedule.args["learning_rate"]),
+        build_schedule(config, total=1).learning_rate,
         # one sum outweighs every mean beside it
         reduction="sum" if any(_reduction(loss) == "sum" for loss in config.loss) else "mean",
         pixels=pixels,
@@ -206,27 +204,24 @@ def _pixels_per_batch(config: Config, dataset: SegmentationDataset) -> int:
 
 def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[str, Any]]:
     """The model's class and arguments, its backbone's component and arguments, all checked."""
-    model_class = _lookup(MODELS, config.model)
-    model_args = {key: value for key, value in config.model.args.items() if key != "backbone"}
-    pretrained = {"pretrained": model_args.pop("pretrained", None)}
-    _check_arguments(
-        MODELS,
-        Component(config.model.type, model_args, config.model.where),
-        given=("backbone", "num_classes"),
-        names=("backbone", "pretrained"),
-    )
-    node = config.model.args.get("backbone", {"type": getattr(model_class, "default_backbone", "VGG16")})
+    model_class, args = _lookup(MODELS, config.model), dict(config.model.args)
+    node = args.pop("backbone", {"type": model_class.default_backbone})
     where = f"{config.model.where}.backbone"
     if isinstance(node, str):
         node = {"type": node}
     if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
         raise ConfigError(f"{where}: expected {{type: VGG16, …}}, got {describe(node)}")
-    implied = _construct(model_class.backbone_arguments, config.model, **model_args)
+    pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
-    backbone = Component(node["type"], {**implied, **own}, where)
+    try:
+        name, args, own = resolve(config.model.type, args, own)
+    except ValueError as error:
+        raise ConfigError(f"{config.model.where}.{error}") from error
+    model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
+    _check_arguments(MODELS, model, given=("backbone", "num_classes"), names=("backbone", "pretrained"))
     _check_arguments(BACKBONES, backbone, given=("in_channels",), names=("pretrained",))
-    args = dict(backbone.args)
-    return model_class, {**model_args, **pretrained}, backbone, {**args, "pretrained": node.get("pretrained")}
+    model_args = {**args, "pretrained": pretrained["model"]}
+    return MODELS[name], model_args, backbone, {**own, "pretrained": pretrained["backbone"]}
 
 
 def _check_model(config: Config) -> None:
@@ -248,9 +243,9 @@ def _check_source(config: Config) -> None:
 def _make_transform(config: Config, component: Component) -> Any:
     made = _lookup(TRANSFORMS, component)
     injected: dict[str, Any] = {}
-    if _accepts(made, "ignore_index"):
+    if accepts(made, "ignore_index"):
         injected["ignore_index"] = config.data.ignore_index
-    if _accepts(made, "fill"):
+    if accepts(made, "fill"):
         # what a pixel of the data set's mean looks like before normalisation, in the file's own order
         fill = [mean * config.data.normalize.scale for mean in config.data.normalize.mean]
         injected["fill"] = fill[::-1] if config.data.normalize.order == "BGR" and len(fill) == 3 else fill
@@ -264,13 +259,28 @@ def _loss_arguments(component: Component) -> dict[str, Any]:
     _check_arguments(LOSSES, Component(component.type, args, component.where), (), names=("weights",))
     if weights is None:
         return args
-    numbers = isinstance(weights, list) and weights and all(_is_number(weight) for weight in weights)
+    numbers = isinstance(weights, list) and weights and all(is_number(weight) for weight in weights)
     if not numbers or min(weights) < 0 or not any(weights):
         raise ConfigError(
             f"{component.where}.weights: expected one factor an output, such as [1.0, 0.4], "
             f"got {describe(weights)}"
         )
     return {**args, "weights": [float(weight) for weight in weights]}
+
+
+def _check_losses(config: Config) -> None:
+    if not config.loss:
+        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    given = []
+    for component in config.loss:
+        given.append(_loss_arguments(component).get("weights"))
+        _check_class_weights(config, component)
+    # the main output is what is evaluated and used, and in eval mode it is the only one there is
+    if all(weights is not None and not weights[0] for weights in given):
+        raise ConfigError(
+            f"{config.loss[0].where}.weights: the first weight is the main output's and must be above 0, "
+            f"got {describe(given[0])}"
+        )
 
 
 def _check_class_weights(config: Config, component: Component) -> None:
@@ -302,98 +312,16 @@ def _check_arguments(
     names: tuple[str, ...] = (),
 ) -> None:
     """Arguments against the signature: unknown, missing, wrong type. `given` are passed by build."""
-    made = _lookup(table, component)
-    parameters = {
-        name: parameter
-        for source in [made, *([extra] if extra else [])]
-        for name, parameter in inspect.signature(source).parameters.items()
-        if name not in given and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-    hints = {**_hints(made), **(_hints(extra) if extra else {})}
-    for key, value in component.args.items():
-        if key not in parameters:
-            raise ConfigError(
-                f"{component.where}: {component.type} takes no {key!r}{nearest(key, [*parameters, *names])}"
-            )
-        if key in hints and not _fits(value, hints[key]):
-            raise ConfigError(f"{component.where}.{key}: expected {_said(hints[key])}, got {describe(value)}")
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in component.args:
-            raise ConfigError(f"{component.where}: {component.type} needs {name!r}")
+    check_arguments(
+        _lookup(table, component),
+        component.args,
+        where=component.where,
+        name=component.type,
+        given=given,
+        extra=extra,
+        names=names,
+    )
 
 
-def _hints(made: Any) -> dict[str, Any]:
-    return typing.get_type_hints(made.__init__ if inspect.isclass(made) else made)
-
-
-def _accepts(made: Any, name: str) -> bool:
-    return name in inspect.signature(made).parameters
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value can be passed where a parameter is annotated with `hint`."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or isinstance(hint, typing.TypeVar):
-        return True
-    if origin is typing.Literal:
-        return value in inner
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in inner)
-    if hint is type(None):
-        return value is None
-    if hint is bool:
-        return isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint is float:
-        return _is_number(value)
-    if hint is str:
-        return isinstance(value, str)
-    return _fits_container(value, origin or hint, inner)
-
-
-def _fits_container(value: Any, kind: Any, inner: tuple[Any, ...]) -> bool:
-    if not inspect.isclass(kind):
-        return True
-    if issubclass(kind, Mapping):
-        return isinstance(value, Mapping)
-    if kind in (list, tuple) or issubclass(kind, Sequence):
-        items = [part for part in inner if part is not Ellipsis]
-        if not isinstance(value, list):
-            return False
-        if kind is tuple and len(inner) > 1 and Ellipsis not in inner:
-            return len(value) == len(inner) and all(_fits(x, part) for x, part in zip(value, inner))
-        return not items or all(_fits(item, items[0]) for item in value)
-    return True
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _said(hint: Any) -> str:
-    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    if hint in words:
-        return words[hint]
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return " or ".join(repr(item) for item in inner)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_said(part) for part in inner)
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a mapping"
-    if inner:
-        return f"a list ({_said(inner[0])} each)"
-    return getattr(hint, "__name__", str(hint))
-
-
-def _construct(made: Callable[..., Any], component: Component, **arguments: Any) -> Any:
-    """Calls the class; what it says about its arguments is said with the key's path."""
-    try:
-        return made(**arguments)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        if type(error) is not ValueError:
-            raise  # a DataError or WeightsError already names its file
-        raise ConfigError(f"{component.where}: {error}") from error
+def _construct(made: Callable[..., T], component: Component, **arguments: Any) -> T:
+    return construct(made, component.where, **arguments)

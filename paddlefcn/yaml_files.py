@@ -5,14 +5,14 @@ Imports neither paddle nor any component.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from paddlefcn.arguments import describe
 from paddlefcn.errors import ConfigError
 
 MAX_BYTES = 1_000_000
@@ -181,27 +181,3 @@ def _set(node: Any, keys: list[str], value: Any, option: str, where: str) -> Any
     copied = dict(node)
     copied[key] = _set(node.get(key), rest, value, option, here)
     return copied
-
-
-def describe(value: Any) -> str:
-    """A value as an error message shows it: what it is and how it looks, cut to a readable length."""
-    names = {
-        dict: "a mapping",
-        list: "a list",
-        str: "text",
-        bool: "true/false",
-        int: "an integer",
-        float: "a number",
-        type(None): "nothing",
-    }
-    shown = "" if value is None else f" {value!r}"
-    return names.get(type(value), type(value).__name__) + (shown if len(shown) < 60 else f"{shown[:57]}…")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the nearest of the names, or the list of them all."""
-    known = sorted(names)
-    near = difflib.get_close_matches(str(name), known, 1, 0.6)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""

@@ -6,8 +6,8 @@ import pytest
 
 from paddlefcn import build
 from paddlefcn.config import load_config, parse_config
+from paddlefcn.config.stages import unused_by_stages
 from paddlefcn.errors import ConfigError
-from paddlefcn.stages import unused_by_stages
 from paddlefcn.yaml_files import merge
 
 TREE = {

@@ -30,6 +30,8 @@ NAMES = (
     "benchmark",
     "import_weights",
     "oracle",
+    "score",
+    "compare",
 )
 
 

@@ -77,7 +77,7 @@ class LabelReader:
             ids, valid = self._table(1 << (8 * mask.dtype.itemsize))
             if mask.dtype == ids.dtype == np.uint8:  # cv2 looks bytes up ten times as fast
                 plain = np.ascontiguousarray(mask)
-                if mask.size and cv2.LUT(plain, valid.view(np.uint8)).all():
+                if cv2.countNonZero(cv2.LUT(plain, valid.view(np.uint8))) == mask.size:
                     return cv2.LUT(plain, ids)
             elif valid[mask].all():
                 return ids[mask]

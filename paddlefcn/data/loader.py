@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -82,6 +83,12 @@ class TrainLoader:
             stream.close()  # type: ignore[attr-defined]
 
 
+@functools.lru_cache(maxsize=2)  # a batch may run on over the end of an epoch
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The samples of an epoch in their random order."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
 @dataclasses.dataclass(frozen=True)
 class _BatchMaker:
     """Makes batch k; sent to every worker once. Labels travel in their small type."""
@@ -110,25 +117,25 @@ class _BatchMaker:
                 )
         image = np.empty((len(samples), self.normalize.channels, *shape), np.float32)
         for index, (pixels, _, _) in enumerate(samples):
-            image[index] = self.normalize(pixels)
+            self.normalize(pixels, out=image[index])
         return image, np.stack([label for _, label, _ in samples]), names, bad
 
     def _sample(self, position: int, bad: dict[str, str]) -> tuple[np.ndarray, np.ndarray, str]:
         """The sample at a position of the endless stream, augmented."""
         count = len(self.dataset)
         epoch, place = divmod(position, count)
-        order = np.random.default_rng([self.seed, epoch]).permutation(count)
+        order = _order(self.seed, epoch, count)
         for step in range(count):
             index = int(order[(place + step) % count])
             name = self.dataset.samples[index].name
+            rng = np.random.default_rng([self.seed, epoch, index])
             try:
-                image, label = self.dataset.read(index)
+                image, label = self.dataset.read(index, rng)
             except DataError as error:
                 if not self.skip:
                     raise
                 bad[name] = str(error)
                 continue
-            rng = np.random.default_rng([self.seed, epoch, index])
             image, label = self._augment(image, label, rng, name)
             return image, label, name
         raise DataError(f"none of the {count} samples can be read; the last: {bad[name]}")
@@ -146,19 +153,6 @@ class _BatchMaker:
             raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """image HxWxC -> float32 CxH'xW': the `resize` steps, then `normalize`."""
-
-    normalize: Normalize
-    resize: Sequence[Any] = ()
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        for step in self.resize:
-            image, _ = step(image)
-        return self.normalize(image)
-
-
 def read_ahead(
     dataset: SegmentationDataset,
     prepare: Callable[[np.ndarray], np.ndarray],
@@ -170,7 +164,7 @@ def read_ahead(
     """(index, prepared image CxHxW, label HxW at its own size, sample), in order.
 
     Args:
-        prepare: image HxWxC -> float32 CxHxW, picklable (`Prepare`).
+        prepare: image HxWxC -> float32 CxHxW, picklable (`Preprocess`).
         indices: which samples (a rank's part); all by default.
         bad: if given, samples that cannot be read are noted here (name -> message) and left out;
             without it their DataError is raised.

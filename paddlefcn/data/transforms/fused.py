@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from paddlefcn.data.images import check_number, check_size
+from paddlefcn.data.images import check_number, check_size, resize_label
 from paddlefcn.data.transforms.base import Fill, Pair, check_fill, ground_value, interval, on_ground
 from paddlefcn.data.transforms.warps import (
     perspective_matrix,
@@ -149,28 +149,34 @@ def _mirrored(image: np.ndarray, label: np.ndarray, mirror: tuple[bool, bool]) -
 
 
 def resize_averaged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """HxWxC to `size`: bilinear, averaged over areas where both sides shrink by more than a quarter.
+    """HxWxC to `size`: bilinear; averaged where both sides shrink by more than a quarter.
 
-    A bilinear sample takes a fifth of the time, and above that differs by less than 2/255 in the mean.
+    Down to 1/2 four bilinear samples make a pixel, which takes half the time of exact areas and differs from
+    them by less than 2/255 in the mean; below, areas are exact.
     """
     height, width = size
     if image.shape[:2] == size:
         return image
     factor = max(height / image.shape[0], width / image.shape[1])
-    if factor < _BILINEAR_FROM:
+    if factor < 0.5:
         return resize_over_areas(image, height, width)
-    resized = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR)
-    return resized.reshape(height, width, image.shape[2])
+    fine = 2 if factor < _BILINEAR_FROM else 1
+    size = (width * fine, height * fine)
+    resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_LINEAR)
+    resized = resized.reshape(height * fine, width * fine, image.shape[2])
+    return resized if fine == 1 else resize_over_areas(resized, height, width)
 
 
 def resize_ids(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Nearest by pixel centres, as `resize_averaged` places the image."""
     if label.shape == size:
         return label
-    rows, columns = (
-        ((np.arange(want) + 0.5) * (have / want)).astype(np.intp) for have, want in zip(label.shape, size)
-    )
-    return label[rows].take(columns, axis=1)
+    if label.dtype == np.uint8:  # of cv2's two nearests the one by pixel centres
+        plain = np.ascontiguousarray(label)
+        return cv2.resize(plain, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    resized = resize_label(label, *size)
+    assert resized is not None
+    return resized
 
 
 def flipped_copy(array: np.ndarray, axis: int) -> np.ndarray:

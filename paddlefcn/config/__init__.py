@@ -1,0 +1,9 @@
+"""Recipes: YAML to frozen, validated dataclasses. Imports no paddle and knows no component."""
+
+from __future__ import annotations
+
+from paddlefcn.config.data_section import DataConfig
+from paddlefcn.config.recipe import Config, TrainConfig, load_config, parse_config
+from paddlefcn.config.sections import Component
+
+__all__ = ["Component", "Config", "DataConfig", "TrainConfig", "load_config", "parse_config"]

@@ -1,0 +1,160 @@
+"""A whole recipe: its sections, and how it is read from files and options.
+
+Every error names the file, the key's path, what was found and what would be right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from paddlefcn.arguments import NotEmpty, Pattern, Range, nearest
+from paddlefcn.classes import Classes
+from paddlefcn.config.data_section import DataConfig, read_data
+from paddlefcn.config.sections import Component, Node
+from paddlefcn.config.stages import stage_trees
+from paddlefcn.errors import ConfigError
+from paddlefcn.yaml_files import apply_options, load_yaml
+
+Steps = Annotated[int, Range(1, 2**31)]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The train section; a new key is a line here. Durations are optimisation steps.
+
+    `save_dir` is output/ and the recipe's name unless it is given.
+    """
+
+    iters: Steps | None = None
+    epochs: Steps | None = None
+    batch_size: Annotated[int, Range(1, 65536)] = 8
+    accumulate: Annotated[int, Range(1, 65536)] = 1
+    eval_iters: Steps = 1000
+    save_iters: Steps = 1000
+    log_iters: Steps = 20
+    save_dir: Annotated[Path, NotEmpty] = Path("output/run")
+    keep: Annotated[int, Range(1, 10**6)] = 3
+    seed: Annotated[int, Range(0, 2**31)] = 0
+    best: Literal["mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice"] = (
+        "mean_iou"
+    )
+    on_nan: Annotated[str, Pattern("stop|skip 0*[1-9][0-9]*", "stop, or skip N with N of 1 or more")] = "stop"
+    ema_decay: Annotated[float, Range(0, 0.999999)] | None = None
+    previews: Annotated[int, Range(0, 64)] = 4
+
+    def __post_init__(self) -> None:
+        if self.iters and self.epochs:
+            raise ValueError("iters and epochs are both given; keep one")
+
+    @property
+    def allowed_skips(self) -> int:
+        """How many steps with a loss that is not finite may be left out (`on_nan`)."""
+        return 0 if self.on_nan == "stop" else int(self.on_nan.split()[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole recipe. `tree` is what the YAML said with its bases and options, for `config.yml`.
+
+    With `stages`, each of them is a recipe of its own, and the rest is the last stage's: its network is
+    the one that the run is for.
+    """
+
+    file: str
+    data: DataConfig
+    model: Component
+    loss: tuple[Component, ...]
+    optimizer: Component
+    schedule: Component
+    train: TrainConfig
+    tree: Mapping[str, Any]
+    stages: tuple[Config, ...] = ()
+
+    @property
+    def classes(self) -> Classes:
+        """Names, colours and the ignored id, as one."""
+        return Classes(self.data.classes, self.data.palette, self.data.ignore_index)
+
+    def to_yaml(self) -> str:
+        """The resolved recipe; loading it again gives an equal config."""
+        return yaml.safe_dump(_plain(self.tree), sort_keys=False, allow_unicode=True)
+
+
+_NEEDED = ("data", "model", "loss", "optimizer", "schedule")
+_OPTIONAL = ("train", "stages")
+
+
+def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
+    """Reads a recipe with its `_base_` files and `key.path=value` options.
+
+    Raises:
+        ConfigError: anything in it that cannot be right, before any data or device is touched.
+    """
+    file = Path(path)
+    if not file.exists() and not file.is_absolute():
+        file = _shipped(file)
+    tree = apply_options(load_yaml(file), options)
+    return parse_config(tree, str(file))
+
+
+def parse_config(tree: Mapping[str, Any], file: str) -> Config:
+    """A config from its tree; `file` is what the errors name."""
+    root = Node(tree, file, "")
+    for key in root.value:
+        if key not in (*_NEEDED, *_OPTIONAL):
+            raise root.error("", f"unknown key {key!r}{nearest(key, (*_NEEDED, *_OPTIONAL))}")
+    missing = [name for name in _NEEDED if name not in tree]
+    if missing:
+        raise ConfigError(f"{file}: section {missing[0]!r} is missing")
+    stages = tuple(_parse_sections(stage.tree, file, stage.places) for stage in stage_trees(tree, file))
+    if not stages:
+        return _parse_sections(tree, file, {})
+    return dataclasses.replace(stages[-1], tree=tree, stages=stages)
+
+
+def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str]) -> Config:
+    """A config without stages; `places` says where sections stand if not under their own names."""
+
+    def section(key: str) -> Node:
+        return Node(tree.get(key), file, places.get(key, key))
+
+    return Config(
+        file=file,
+        data=read_data(section("data")),
+        model=section("model").component(),
+        loss=Node(tree, file, "").components("loss"),
+        optimizer=section("optimizer").component(),
+        schedule=section("schedule").component(),
+        train=_train(section("train")),
+        tree=tree,
+    )
+
+
+def _train(node: Node) -> TrainConfig:
+    train = node.section(TrainConfig)
+    if not train.iters and not train.epochs:
+        raise node.error("iters", "missing: how many iterations to train (or epochs)")
+    if "save_dir" not in node.value:
+        train = dataclasses.replace(train, save_dir=Path(f"output/{Path(node.file).stem}"))
+    return train
+
+
+def _shipped(file: Path) -> Path:
+    """`configs/NAME.yml` of the package, where the working folder has no such file."""
+    relative = file.relative_to("configs") if file.parts[:1] == ("configs",) else file
+    package = Path(__file__).parents[1]
+    places = (package / "configs", package.parent / "configs")  # of a wheel, of a checkout
+    return next((place / relative for place in places if (place / relative).is_file()), file)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
