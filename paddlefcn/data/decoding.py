@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from paddlefcn.data.jpeg import decode_jpeg
 from paddlefcn.data.medical import is_dicom, read_dicom
+from paddlefcn.data.png import SIGNATURE, decode_plain_png
 from paddlefcn.data.tiff import TiffScene
 from paddlefcn.data.tiff_tags import is_tiff
 from paddlefcn.errors import DataError
@@ -128,6 +129,10 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
             _check_pixels(scene.height, scene.width, max_pixels)
             if not scene.converted:
                 return plain_dtype(scene.read())
+    if kind == "mask":
+        ids = _plain_mask(source, max_pixels)
+        if ids is not None:
+            return ids
     if is_dicom(_head(source, 132)):
         return plain_dtype(read_dicom(source, max_pixels))
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
@@ -141,6 +146,13 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
                 return _oriented(_pixels(image, source, kind), image.getexif().get(0x0112, 1))
     except Image.DecompressionBombError as error:
         raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
+
+
+def _plain_mask(source: Path | bytes, max_pixels: int) -> np.ndarray | None:
+    """The ids of a PNG in its plainest form, HxWx1; None for any other file."""
+    if not _head(source, len(SIGNATURE)).startswith(SIGNATURE):
+        return None
+    return decode_plain_png(source if isinstance(source, bytes) else source.read_bytes(), max_pixels)
 
 
 def _pixels(image: Image.Image, source: Path | bytes, kind: str) -> np.ndarray:
