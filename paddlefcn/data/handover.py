@@ -120,6 +120,6 @@ class Receiver:
         # every array made of it holds on to `whole`, whose end therefore is the end of the last of them
         whole = np.frombuffer(self._pieces[parcel.piece], np.uint8)
         weakref.finalize(whole, self._released.append, parcel.piece).atexit = False
-        view = memoryview(whole)
+        view = memoryview(whole)  # type: ignore[arg-type]
         buffers = [view[start : start + length] for start, length in parcel.places]
         return pickle.loads(parcel.content, buffers=buffers)

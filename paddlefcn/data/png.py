@@ -45,7 +45,8 @@ def decode_plain_png(data: bytes, max_pixels: int) -> np.ndarray | None:
 
 def _image_data(data: bytes) -> bytes | None:
     """The IDAT chunks' content, every checksum compared; None for a file that is damaged or holds EXIF."""
-    parts, at = [], len(SIGNATURE)
+    parts: list[bytes] = []
+    at = len(SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
         kind, end = data[at + 4 : at + 8], at + 8 + length

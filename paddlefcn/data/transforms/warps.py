@@ -77,7 +77,7 @@ class RandomPerspective:
         chance, moves = rng.random(), rng.uniform(-self.amount, self.amount, (4, 2))
         if chance >= self.p or not moves.any():
             return image, label
-        matrix = _about_center(label.shape, perspective_matrix(*label.shape, moves))
+        matrix = _about_center(label.shape, perspective_matrix(label.shape[0], label.shape[1], moves))
         return warp_by_matrix(image, label, matrix, label.shape, self.fill, self.ignore_index)
 
 
