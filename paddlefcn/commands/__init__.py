@@ -31,6 +31,8 @@ NAMES = (
     "benchmark",
     "import_weights",
     "oracle",
+    "score",
+    "compare",
 )
 
 

@@ -126,7 +126,7 @@ def fetch(layer: Any, source: str, *, what: str) -> Path:
 def _published(layer: Any, name: str, what: str) -> Published:
     table = PUBLISHED[name]
     if name == "berkeley":
-        wanted = type(layer).__name__
+        wanted = type(layer).__name__.removeprefix("Published")
         reason = f"the FCN authors published {', '.join(table)}, not {wanted}"
     else:
         wanted = _architecture(layer)
