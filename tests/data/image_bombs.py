@@ -14,7 +14,9 @@ def tiff(entries: list[tuple[int, int, int, int]], body: bytes, order: str = "<"
     """A classic TIFF: the body first, then one page of (tag, kind, number, value)."""
     body += b"\0" * (len(body) % 2)
     start = 8 + len(body)
-    table = b"".join(struct.pack(order + "HHII", *entry) for entry in sorted(entries))
+    shift = 16 if order == ">" else 0  # a short stands at the field's left
+    rows = [(tag, kind, n, value << shift if kind == 3 else value) for tag, kind, n, value in sorted(entries)]
+    table = b"".join(struct.pack(order + "HHII", *row) for row in rows)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
     return head + body + struct.pack(order + "H", len(entries)) + table + b"\0\0\0\0"
 
@@ -56,6 +58,20 @@ def huge_tile(side: int = 30_000) -> bytes:
     return tiff([*sizes(1, 1, compression=8), *tile], body)
 
 
+def deflated_strip(megabytes: int = 400) -> bytes:
+    """One row whose strip inflates to 400 MB."""
+    squeeze = zlib.compressobj(9)
+    body = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(megabytes)) + squeeze.flush()
+    return tiff([*sizes(1, 4, compression=8), (273, 4, 1, 8), (279, 4, 1, len(body))], body)
+
+
+def scans_in_a_tiff() -> bytes:
+    """The JPEG of many scans as a strip."""
+    body = many_scans(3000, 1000)
+    entries = [(273, 4, 1, 8), (278, 4, 1, 1000), (279, 4, 1, len(body))]
+    return tiff([*sizes(1000, 1000, compression=7), *entries], body)
+
+
 def endless_pages() -> bytes:
     """Thousands of pages."""
     content = tiff([*sizes(1, 1), (273, 4, 1, 8), (279, 4, 1, 1)], bytes(2))
@@ -91,6 +107,8 @@ BOMBS = {
     "numbers on one block.tif": many_numbers,
     "strips on one block.tif": shared_strips,
     "a huge tile.tif": huge_tile,
+    "a deflated strip.tif": deflated_strip,
+    "thousands of scans.tif": scans_in_a_tiff,
     "thousands of pages.tif": endless_pages,
     "thousands of scans.jpg": many_scans,
     "thousands of segments.jpg": many_segments,

@@ -1,4 +1,4 @@
-"""Images whose decoding would explode are refused soon and in little memory, in this process and in workers."""
+"""Images whose decoding would explode are refused soon, in little memory, here and in workers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     print("at", path, file=sys.stderr, flush=True)
     before = resource.getrusage(resource.RUSAGE_SELF)
     try:
-        read_image(path, 3)
+        read_image(path, 1)
         print("read", path.name)
     except DataError as error:
         assert "memory" not in str(error).lower(), error
@@ -45,7 +45,7 @@ def test_image_bombs_are_refused_soon_and_in_little_memory(tmp_path):
     for name, make in BOMBS.items():
         (tmp_path / name).write_bytes(make())
     command = [sys.executable, "-c", _READ, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == ""
 
