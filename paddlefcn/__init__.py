@@ -25,13 +25,16 @@ _LAZY = {
     "VGG19": "paddlefcn.backbones",
     "ConfusionMatrix": "paddlefcn.metrics",
     "CrossEntropy": "paddlefcn.losses",
+    "Run": "paddlefcn.training",
     "Classes": "paddlefcn.classes",
     "Predictor": "paddlefcn.deploy.predictor",
     "Preprocess": "paddlefcn.preprocess",
     "export": "paddlefcn.deploy.export",
     "infer": "paddlefcn.deploy.predict",
     "predict": "paddlefcn.deploy.predict",
+    "evaluate": "paddlefcn.evaluation",
     "load_config": "paddlefcn.config",
+    "train": "paddlefcn.training",
 }
 __all__ = ["__version__", *sorted(_LAZY)]
 

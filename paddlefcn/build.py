@@ -55,11 +55,7 @@ def validate(config: Config) -> None:
             )
         _make_transform(config, transform)
     _check_model(config)
-    for component in config.loss:
-        _loss_arguments(component)
-        _check_class_weights(config, component)
-    if not config.loss:
-        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    _check_losses(config)
     _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
     _check_arguments(SCHEDULES, config.schedule, given=("total",))
     build_schedule(config, total=1)
@@ -139,7 +135,7 @@ def build_losses(config: Config, model: nn.Layer) -> WeightedLosses:
     entries = []
     for component in config.loss:
         args = _loss_arguments(component)
-        weights = args.pop("weights", [1.0] + [0.0] * (model.num_outputs - 1))
+        weights = args.pop("weights", list(model.output_weights))
         if len(weights) != model.num_outputs:
             raise ConfigError(
                 f"{component.where}.weights: {len(weights)} weights, but {config.model.type} has "
@@ -176,7 +172,7 @@ def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = 
     if not pixels:
         return None
     warning = rate_warning(
-        float(config.schedule.args["learning_rate"]),
+        build_schedule(config, total=1).learning_rate,
         # one sum outweighs every mean beside it
         reduction="sum" if any(_reduction(loss) == "sum" for loss in config.loss) else "mean",
         pixels=pixels,
@@ -272,6 +268,21 @@ def _loss_arguments(component: Component) -> dict[str, Any]:
             f"got {describe(weights)}"
         )
     return {**args, "weights": [float(weight) for weight in weights]}
+
+
+def _check_losses(config: Config) -> None:
+    if not config.loss:
+        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    given = []
+    for component in config.loss:
+        given.append(_loss_arguments(component).get("weights"))
+        _check_class_weights(config, component)
+    # the main output is what is evaluated and used, and in eval mode it is the only one there is
+    if all(weights is not None and not weights[0] for weights in given):
+        raise ConfigError(
+            f"{config.loss[0].where}.weights: the first weight is the main output's and must be above 0, "
+            f"got {describe(given[0])}"
+        )
 
 
 def _check_class_weights(config: Config, component: Component) -> None:

@@ -121,14 +121,14 @@ class _BatchMaker:
         for step in range(count):
             index = int(order[(place + step) % count])
             name = self.dataset.samples[index].name
+            rng = np.random.default_rng([self.seed, epoch, index])
             try:
-                image, label = self.dataset.read(index)
+                image, label = self.dataset.read(index, rng)
             except DataError as error:
                 if not self.skip:
                     raise
                 bad[name] = str(error)
                 continue
-            rng = np.random.default_rng([self.seed, epoch, index])
             image, label = self._augment(image, label, rng, name)
             return image, label, name
         raise DataError(f"none of the {count} samples can be read; the last: {bad[name]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from paddlefcn.classes import Classes
 from paddlefcn.data.images import MAX_PIXELS
 from paddlefcn.errors import ConfigError
+from paddlefcn.files import checksum
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.yaml_files import parse_yaml
 
@@ -73,15 +73,6 @@ def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
         max_pixels=int(tree.get("max_pixels", MAX_PIXELS)),
         files={role: _own_file(folder, tree["files"][role]) for role in ("model", "params")},
     )
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _file_entry(path: Path) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class FCN(nn.Layer):
         """How many logits ``forward`` returns in training mode."""
         return 1
 
+    @property
+    def output_weights(self) -> list[float]:
+        return [1.0] + [0.4] * (self.num_outputs - 1)
+
     def _build_upsampling(self) -> None:
         """Add the score layers of the pools and every upsampling layer."""
         raise TypeError(f"{type(self).__name__}: build FCN32s, FCN16s or FCN8s")

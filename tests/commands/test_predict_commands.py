@@ -229,7 +229,7 @@ def test_the_gallery_holds_the_images_that_score_lowest_the_worst_first(made, tm
 def test_the_convention_is_used_and_written(made, tmp_path):
     found = {}
     for convention in ("paper", "paddleseg"):
-        given = ["--convention", convention, "--json", tmp_path / "v.json"]
+        given = ["--convention", convention, "--json", tmp_path / "v.json", "--overwrite"]
         assert main(arguments("val", made, *given)) == 0
         found[convention] = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))["convention"]
     assert found == {"paper": "paper", "paddleseg": "paddleseg"}
@@ -238,7 +238,7 @@ def test_the_convention_is_used_and_written(made, tmp_path):
 def test_windows_and_scales_are_scored_by_val(made, tmp_path):
     found = []
     for way in ([], ["--sliding"], ["--multi-scale", "0.5", "1", "--flip"]):
-        assert main(arguments("val", made, *way, "--json", tmp_path / "v.json")) == 0
+        assert main(arguments("val", made, *way, "--json", tmp_path / "v.json", "--overwrite")) == 0
         found.append(json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))["pixel_accuracy"])
     assert len(set(found)) == 3
 

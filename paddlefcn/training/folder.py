@@ -29,10 +29,47 @@ class Claim:
     def __init__(self, folder: Path, stream: IO[str]) -> None:
         self.folder, self._stream = folder, stream
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Lets others have the folder."""
         with contextlib.suppress(OSError):  # on a full disk the number in it could not be written
             self._stream.close()
+
+
+def to_resume(save_dir: Path, resume: str | Path | bool | None) -> Path | None:
+    """The folder of the run that is to go on; None where a new one starts.
+
+    Args:
+        save_dir: where the recipe's runs stand.
+        resume: a run's folder, or True for the newest run of `save_dir`; None or False for a new run.
+
+    Raises:
+        OutputError: files stand in the folder, and no run.
+    """
+    if resume is None or resume is False:
+        return None
+    folder = newest_run(save_dir) if resume is True else Path(resume)
+    if folder is None:
+        print(f"no run of {save_dir} to resume; starting one", flush=True)
+        return None
+    if not is_free(folder) and not (folder / "config.yml").exists():
+        raise OutputError(f"--resume {folder}: no run stands there (no config.yml)")
+    return folder
+
+
+def claim(save_dir: Path, existing: Path | None, overwrite: bool) -> Claim:
+    """The folder to write to: of the run that goes on, of the one that is replaced, or a new one.
+
+    Raises:
+        OutputError: another process is training there, or the folder cannot be made.
+    """
+    if existing is not None:
+        return claim_existing(existing)
+    if overwrite:
+        return claim_overwritten(save_dir)
+    made = claim_new(save_dir)
+    if made.folder != save_dir:
+        print(f"{save_dir} holds a run already; this one writes to {made.folder}", flush=True)
+    return made
 
 
 def claim_new(save_dir: Path) -> Claim:
@@ -51,7 +88,7 @@ def claim_new(save_dir: Path) -> Claim:
         if is_free(folder):  # looked at again now that nobody else can write there
             sweep_partial_files(folder)
             return claim
-        claim.release()
+        claim.close()
     raise OutputError(f"{save_dir} and 9,998 siblings are taken; choose another train.save_dir")
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from paddlefcn import build, runtime
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
+from paddlefcn.engine.averaging import Average
+from paddlefcn.engine.checkpoint import Checkpoint, Checkpoints
+from paddlefcn.engine.loop import Loop, Plan
+from paddlefcn.engine.progress import TrainingProgress
+from paddlefcn.engine.records import Records
+from paddlefcn.engine.step import TrainStep
+from paddlefcn.engine.validation import Validation
 from paddlefcn.errors import ConfigError
+from paddlefcn.weights import load_into, normalize_metadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,10 +24,8 @@ if TYPE_CHECKING:
 
     from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
-    from paddlefcn.engine.checkpoint import Checkpoint
-    from paddlefcn.engine.train import Evaluate, Trainer
 
-_SHOWN = 6  # names of tensors in a line
+_NAMED = 6  # tensors that a line names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +51,6 @@ class Stage:
 
     def metadata(self) -> dict[str, str]:
         """What travels with the weights: how their images were normalised, and which stage they are of."""
-        from paddlefcn.weights import normalize_metadata
-
         carried = normalize_metadata(self.config.data.normalize.to_dict())
         if self.name is None:
             return carried
@@ -55,14 +59,12 @@ class Stage:
 
 def plan_stages(config: Config, train_set: SegmentationDataset) -> list[Stage]:
     """The run's stages one behind the other; a config without `stages` is a run of one."""
-    from paddlefcn.build import build_loader
-
     parts = config.stages or (config,)
     types = [part.model.type for part in parts]
     stages: list[Stage] = []
     start = 0
     for number, part in enumerate(parts, start=1):
-        steps_per_epoch = build_loader(part, train_set).batches_per_epoch // part.train.accumulate
+        steps_per_epoch = build.build_loader(part, train_set).batches_per_epoch // part.train.accumulate
         end = start + (part.train.iters or (part.train.epochs or 1) * max(1, steps_per_epoch))
         kind = part.model.type
         # told apart where a network is trained twice, say with a lower rate
@@ -95,51 +97,86 @@ def stage_of(checkpoint: Checkpoint, stages: Sequence[Stage]) -> Stage:
     return stage
 
 
+def try_stages(stages: Sequence[Stage]) -> nn.Layer:
+    """The first stage's network, after everything made of the recipe was made once.
+
+    Raises:
+        UserError: something cannot be made; nothing was written yet.
+    """
+    for stage in reversed(stages):
+        network = build_network(stage.config)
+        build.build_losses(stage.config, network)
+        build.build_optimizer(stage.config, network)
+    return network
+
+
 def build_network(config: Config) -> nn.Layer:
     """A stage's network; how it starts depends on the seed alone."""
-    from paddlefcn import build, runtime
-
     runtime.seed_everything(config.train.seed)
     return build.build_model(config)
 
 
-def build_trainer(
+def build_loop(
     stage: Stage,
-    model: nn.Layer,
-    *,
-    folder: Path,
+    network: nn.Layer,
     train_set: SegmentationDataset,
-    evaluate: Evaluate,
-    always: Sequence[int],
-) -> Trainer:
-    """What trains a stage; checkpoints of the iterations `always` stay for good."""
-    from paddlefcn import build
-    from paddlefcn.engine.averaging import Average
-    from paddlefcn.engine.checkpoint import Checkpoints
-    from paddlefcn.engine.train import Plan, Trainer
-
+    val_set: SegmentationDataset,
+    checkpoints: Checkpoints,
+    records: Records,
+    progress: TrainingProgress,
+) -> Loop:
+    """What trains a stage."""
     config, train = stage.config, stage.config.train
-    return Trainer(
-        model=model,
-        losses=build.build_losses(config, model),
-        optimizer=build.build_optimizer(config, model),
+    losses = build.build_losses(config, network)
+    return Loop(
+        step=TrainStep(
+            network,
+            losses,
+            build.build_optimizer(config, network),
+            accumulate=train.accumulate,
+            keeps_statistics=train.allowed_skips > 0,
+        ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
         loader=build.build_loader(config, train_set),
-        evaluate=evaluate,
-        checkpoints=Checkpoints(folder, train.keep, stage.metadata(), always),
-        average=Average(model, train.ema_decay),
+        validation=Validation(
+            val_set,
+            build.build_preprocess(config),
+            config.classes,
+            losses,
+            previews=train.previews,
+            num_workers=config.data.num_workers,
+            skips_bad=config.data.on_bad_image == "skip",
+        ),
+        checkpoints=checkpoints,
+        average=Average(network, train.ema_decay),
         plan=Plan(
             start=stage.start,
             iters=stage.end,
             eval_iters=train.eval_iters,
             save_iters=train.save_iters,
-            accumulate=train.accumulate,
             seed=train.seed,
             best=train.best,
             keep_best=stage.is_last,
-            skip_nan=train.allowed_skips,
+            allowed_skips=train.allowed_skips,
         ),
+        records=records,
+        progress=progress,
     )
+
+
+def check_fit(network: nn.Layer, checkpoint: Checkpoint, file: str) -> None:
+    """Whether a checkpoint is of this network.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    names = set(network.state_dict())
+    if set(checkpoint.weights) != names:
+        odd = sorted(names ^ set(checkpoint.weights))[0]
+        raise ConfigError(
+            f"{file}: model is not the one of {checkpoint.folder} ({odd!r} is in one of them "
+            "only); resume with the run's own config.yml"
+        )
 
 
 def transplant(model: nn.Layer, weights: Mapping[str, np.ndarray], stage: Stage) -> str:
@@ -151,34 +188,11 @@ def transplant(model: nn.Layer, weights: Mapping[str, np.ndarray], stage: Stage)
     Raises:
         WeightsError: not one tensor fits.
     """
-    from paddlefcn.weights import load_into
-
     report = load_into(model, weights, what=f"{stage}, from the stage before", strict=False)
     parts = [f"{stage}: {len(report.loaded)} tensors from the stage before"]
     changed = [item.name for item in report.mismatched]
     for what, names in (("new", report.missing), ("of another shape", changed), ("left", report.unexpected)):
         if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            parts.append(f"{what}: {', '.join(names[:_SHOWN])}{more}")
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            parts.append(f"{what}: {', '.join(names[:_NAMED])}{more}")
     return "; ".join(parts)
-
-
-def opening_lines(stages: Sequence[Stage], train_set: SegmentationDataset) -> list[str]:
-    """What each stage will do, and what about its rates is worth saying before hours are spent."""
-    from paddlefcn.build import build_schedule, check_rate
-
-    lines: list[str] = []
-    for stage in stages:
-        schedule: Any = build_schedule(stage.config, total=stage.end - stage.start)
-        if stage.name is not None:
-            lines.append(
-                f"{stage}: iterations {stage.start + 1} to {stage.end}, "
-                f"{stage.config.schedule.type} from {schedule.learning_rate:g}"
-            )
-        longer = schedule.longer_than_the_run()
-        if longer:
-            place = "" if stage.name is None else f"{stage}: "
-            lines.append(f"note: {place}the schedule is longer than the run: {longer}")
-        warning = check_rate(stage.config, train_set, trained=stage.number > 1)
-        lines += [f"warning: {warning}"] if warning else []
-    return lines

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from paddlefcn.engine.run_folder import claim_existing, claim_new, claim_overwritten, newest_run
 from paddlefcn.errors import OutputError
+from paddlefcn.training.folder import claim_existing, claim_new, claim_overwritten, newest_run
 
 HOLD = """
 import sys, time
-from paddlefcn.engine.run_folder import claim_new
+from paddlefcn.training.folder import claim_new
 claim = claim_new(__import__('pathlib').Path(sys.argv[1]))
 print(claim.folder.name, flush=True)
 time.sleep(60)
@@ -40,7 +40,7 @@ def hold(repo):
 def test_a_new_run_takes_the_next_free_sibling(tmp_path):
     first = claim_new(tmp_path / "run")
     (first.folder / "config.yml").write_text("")
-    first.release()
+    first.close()
     (tmp_path / "run-2").mkdir()
     (tmp_path / "run-2" / "notes.txt").write_text("mine")
     assert claim_new(tmp_path / "run").folder.name == "run-3"
@@ -63,7 +63,7 @@ def test_the_claim_dies_with_its_process(tmp_path, hold):
         claim_existing(tmp_path / "run")
     process.kill()
     process.wait()
-    claim_existing(tmp_path / "run").release()
+    claim_existing(tmp_path / "run").close()
 
 
 def test_overwriting_removes_a_run_and_nothing_else(tmp_path):
@@ -71,7 +71,7 @@ def test_overwriting_removes_a_run_and_nothing_else(tmp_path):
     (folder / "checkpoints" / "iter_1").mkdir(parents=True)
     (folder / "config.yml").write_text("")
     (folder / "my_notes.txt").write_text("keep me")
-    claim_overwritten(folder).release()
+    claim_overwritten(folder).close()
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "my_notes.txt"]
 
 
