@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from paddlefcn.label_maps import label_map
+from paddlefcn.data.scenes import Scene
+from paddlefcn.label_maps import label_map, softmax
 
 
 @dataclass(frozen=True)
@@ -55,28 +56,6 @@ class Tiling:
     def margin(self, tile: int) -> int:
         """Pixels that a tile reads on each side of its inside: the halo, or what windows overlap by."""
         return self.halo if self.exact else -(-self.inside(tile) // (4 * self.stride)) * self.stride
-
-
-class Scene(Protocol):
-    """An image that is read by windows."""
-
-    height: int
-    width: int
-
-    def read_window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """[height, width, C], as `read_image` would give that part."""
-
-
-class ArrayScene:
-    """An image [H, W, C] in memory as a scene."""
-
-    def __init__(self, image: np.ndarray) -> None:
-        self.image = image
-        self.height, self.width = image.shape[:2]
-
-    def read_window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A view."""
-        return self.image[top : top + height, left : left + width]
 
 
 @dataclass(frozen=True)
@@ -179,7 +158,7 @@ def _blended_bands(
         for row in rows_of_windows(scene.height, scene.width, inside, margin, begin):
             bottom = row[0].outer_bottom
             for window, image in ahead.read(row):
-                scores = _softmax(run(image[None])[0])
+                scores = softmax(run(image[None])[0])
                 if total is None:
                     total = np.zeros((len(scores), 0, scene.width), np.float32)
                 total, weight = _with_rows(total, weight, bottom - done)
@@ -219,12 +198,6 @@ def _with_rows(total: np.ndarray, weight: np.ndarray, rows: int) -> tuple[np.nda
     more = np.zeros((len(total), missing, total.shape[2]), total.dtype)
     below = np.zeros((missing, weight.shape[1]), weight.dtype)
     return np.concatenate([total, more], axis=1), np.concatenate([weight, below])
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Over the first axis."""
-    powers = np.exp(scores - scores.max(axis=0))
-    return powers / powers.sum(axis=0)
 
 
 class _Ahead:

@@ -6,8 +6,9 @@ import pytest
 from paddle import nn
 
 from paddlefcn.backbones import VGG
+from paddlefcn.data.scenes import ArrayScene
 from paddlefcn.deploy.reach import _tile_error, find_tiling
-from paddlefcn.deploy.tiling import ArrayScene, Tiling, label_bands
+from paddlefcn.deploy.tiling import Tiling, label_bands
 from paddlefcn.label_maps import label_map
 from paddlefcn.models import FCN8s, FCN32s
 
