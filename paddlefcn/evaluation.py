@@ -50,7 +50,11 @@ class Scored:
 
     def to_dict(self) -> dict[str, Any]:
         """What `val --json` holds."""
-        return {**self.report.to_dict(), "val_loss": self.loss, "bad": dict(self.bad), **self.about}
+        return {**self.report.to_dict(), **self.record()}
+
+    def record(self) -> dict[str, Any]:
+        """`to_dict` without the scores: the loss, what was left out, and what was scored with what."""
+        return {"val_loss": self.loss, "bad": dict(self.bad), **self.about}
 
 
 def evaluate(

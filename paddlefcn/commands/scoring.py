@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paddlefcn.commands.common import add_json
 from paddlefcn.errors import OutputError, UserError
 from paddlefcn.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from paddlefcn.evaluation import Scored
     from paddlefcn.scoring.report import Report, Scorer
 
 
@@ -92,12 +91,12 @@ def check_new(option: str, path: str, overwrite: bool) -> None:
         raise OutputError(f"{option} {path}: exists; choose another or --overwrite")
 
 
-def write_report(args: argparse.Namespace, scored: Scored) -> None:
-    """The files of --json and --per-image."""
+def write_report(args: argparse.Namespace, report: Report, about: Mapping[str, Any]) -> None:
+    """The files of --json (the report with `about` added) and --per-image."""
     if args.json:
-        write_json(args.json, scored.to_dict())
+        write_json(args.json, {**report.to_dict(), **about})
     if args.per_image:
-        write_text(args.per_image, scored.report.per_image_csv())
+        write_text(args.per_image, report.per_image_csv())
 
 
 def print_report(args: argparse.Namespace, report: Report, *lines: str) -> None:

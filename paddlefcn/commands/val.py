@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"left out: {message}")
     rate = scored.report.scores.images / scored.seconds
     print_report(args, scored.report, f"loss {scored.loss:.4f}; {rate:.2f} images/s")
-    write_report(args, scored)
+    write_report(args, scored.report, scored.record())
     if output is not None:
         _pictures(output, scored.report.scores, worst, scored.dataset, config)
     return 1 if scored.bad else 0

@@ -11,9 +11,9 @@ from paddlefcn.classes import Classes
 from paddlefcn.data.images import MAX_PIXELS
 from paddlefcn.deploy.tiling import Tiling
 from paddlefcn.errors import ConfigError
-from paddlefcn.files import checksum
+from paddlefcn.files import checksum, read_text
 from paddlefcn.preprocess import Preprocess
-from paddlefcn.yaml_files import parse_yaml
+from paddlefcn.yaml_files import MAX_BYTES, parse_yaml
 
 DEPLOY_FILE = "deploy.yaml"
 
@@ -52,7 +52,7 @@ def load_deployment(model_dir: str | Path) -> Deployment:
     if not file.is_file():
         raise ConfigError(f"{folder}: no {DEPLOY_FILE} there; give a folder that `export` wrote")
     try:
-        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        tree = parse_yaml(read_text(file, 4 * MAX_BYTES), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     if not isinstance(tree, Mapping):

@@ -261,6 +261,20 @@ def test_the_convention_is_used_and_written(made, tmp_path):
     assert found == {"paper": "paper", "paddleseg": "paddleseg"}
 
 
+def test_val_scores_borders_and_records_what_was_scored_with_what(made, tmp_path, capsys):
+    given = ["--borders", "--json", tmp_path / "v.json", "--per-image", tmp_path / "v.csv", "--flip"]
+    assert main(arguments("val", made, *given)) == 0
+    assert "boundary IoU" in capsys.readouterr().out
+    found = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))
+    assert found["borders"]["boundary_iou"] > 0
+    assert len(found["per_image"]) == found["images"] == 6
+    assert np.sum([image["true"] for image in found["per_image"]]) == np.sum(found["confusion_matrix"])
+    assert found["weights"]["file"] == str((made / "net.safetensors").resolve())
+    assert found["inference"] == {"scales": [1.0], "flip": True, "windows": None}
+    assert found["recipe"]["tree"]["model"]["type"] == "FCN8s"
+    assert len((tmp_path / "v.csv").read_text(encoding="utf-8").splitlines()) == 7
+
+
 def test_windows_and_scales_are_scored_by_val(made, tmp_path):
     found = []
     for way in ([], ["--sliding"], ["--multi-scale", "0.5", "1", "--flip"]):
