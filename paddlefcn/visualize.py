@@ -39,7 +39,7 @@ def palette_png(labels: np.ndarray, classes: Classes) -> bytes:
     if labels.size and int(labels.max()) > 255:
         return _png(Image.fromarray(labels.astype(np.uint16)))
     image = Image.fromarray(labels.astype(np.uint8)).convert("L")
-    image.putpalette(_colours(classes)[:256].astype(np.uint8).tobytes())
+    image.putpalette(class_colours(classes)[:256].astype(np.uint8).tobytes())
     return _png(image)
 
 
@@ -55,7 +55,7 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
 
 def colourize(labels: np.ndarray, classes: Classes) -> np.ndarray:
     """A label map in its classes' colours: [H, W, 3] uint8."""
-    colours = _colours(classes)
+    colours = class_colours(classes)
     return colours[np.clip(labels, 0, len(colours) - 1)]
 
 
@@ -136,7 +136,7 @@ def legend(entries: Sequence[tuple[str, int, float]], classes: Classes) -> np.nd
     size = (edge + 52, len(lines) * _LEGEND_ROW + _GAP)
     panel = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(panel)
-    colours = _colours(classes)
+    colours = class_colours(classes)
     for row, (face, (name, index, share)) in enumerate(zip(fonts, lines)):
         top = row * _LEGEND_ROW + _GAP
         box = (_GAP + 1, top + 1, _LEGEND_ROW - 2, top + _LEGEND_ROW - 6)
@@ -239,7 +239,7 @@ def _covers(path: str, text: str) -> bool:
     return all(ord(char) in known for char in text)
 
 
-def _colours(classes: Classes) -> np.ndarray:
+def class_colours(classes: Classes) -> np.ndarray:
     """At least 256 colours: the classes', then VOC's, and void at ignore_index. [K, 3] uint8."""
     colours = np.array(voc_palette(max(256, len(classes))), np.uint8)
     colours[: len(classes)] = np.asarray(classes.palette, np.uint8)
