@@ -19,6 +19,7 @@ from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
+from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
@@ -57,6 +58,7 @@ def validate(config: Config) -> None:
                 "in val_transforms: Resize"
             )
         _make_transform(config, transform)
+    _growth(config, 0)
     _check_model(config)
     _check_losses(config)
     _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
@@ -101,16 +103,39 @@ def build_preprocess(config: Config) -> Preprocess:
     return Preprocess(steps, config.data.normalize)
 
 
-def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
-    """Endless augmented batches; a step of `train.accumulate` batches takes that many."""
+def build_loader(config: Config, dataset: SegmentationDataset, *, start: int = 0) -> TrainLoader:
+    """Endless augmented batches; a step of `train.accumulate` batches takes that many.
+
+    `start`: the iterations before the stage that the loader is for, from which `train.sizes` counts.
+    """
     return TrainLoader(
         dataset,
         build_train_transforms(config),
         config.data.normalize,
         batch_size=config.train.batch_size,
+        growth=_growth(config, start),
         seed=config.train.seed,
         num_workers=config.data.num_workers,
         on_bad_image=config.data.on_bad_image,
+    )
+
+
+def _growth(config: Config, start: int) -> Growth:
+    """The sizes that the stage goes through, checked."""
+    where, phases = f"{config.file}: train.sizes", []
+    for number, values in enumerate(config.train.sizes):
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where}.{number}: expected {{until: …, scale: …}}, got {describe(values)}")
+        check_arguments(Phase, values, where=f"{where}.{number}", name="a phase")
+        phases.append(construct(Phase, f"{where}.{number}", **values))
+    train = config.train
+    return construct(
+        Growth,
+        where,
+        batch_size=train.batch_size,
+        phases=tuple(phases),
+        accumulate=train.accumulate,
+        start=start,
     )
 
 

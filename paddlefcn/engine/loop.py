@@ -11,6 +11,7 @@ import paddle
 
 from paddlefcn.engine.averaging import Average
 from paddlefcn.engine.checkpoint import Checkpoints, State, model_arrays
+from paddlefcn.engine.freezing import training_mode
 from paddlefcn.engine.history import ends_early, scores_of
 from paddlefcn.engine.interrupt import Interrupted, Interrupts
 from paddlefcn.engine.progress import TrainingProgress
@@ -85,7 +86,8 @@ class Loop:
         training = checkpoint.training
         raw = {name[4:]: value for name, value in training.items() if name.startswith("raw/")}
         self.model.set_state_dict({k: paddle.to_tensor(v) for k, v in (raw or checkpoint.weights).items()})
-        self.average.load(checkpoint.weights)
+        if raw:
+            self.average.load(checkpoint.weights)
         slots = {name[6:]: value for name, value in training.items() if name.startswith("optim/")}
         load_optimizer_state(self.step.optimizer, self.model, slots)
         self._slots = slots
@@ -103,7 +105,7 @@ class Loop:
         """
         plan, state = self.plan, self.state
         batches = self.loader.batches(start=state.iteration * self.step.accumulate)
-        self.model.train()
+        training_mode(self.model)
         with Interrupts() as interrupts:
             if plan.due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
                 self._evaluate(interrupts)
@@ -144,6 +146,7 @@ class Loop:
         else:
             self._slots = None
         self.records.write({"iter": iteration, "loss": loss, "learning_rate": learning_rate})
+        self.progress.images = len(result.names) * self.step.ranks.size
         clock = self.progress.step(iteration, loss, learning_rate)
         if clock:
             self.records.write_timing({"iter": iteration, **clock})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from paddlefcn.layers.blocks import NORMS, CeilMaxPool, ConvBNReLU, convolution
+from paddlefcn.layers.blocks import BATCH_NORMS, NORMS, CeilMaxPool, ConvBNReLU, convolution
 from paddlefcn.layers.export_form import use_export_form
 from paddlefcn.layers.sizes import crop_like, spatial_size
 from paddlefcn.layers.upsampling import UPSAMPLE_MODES, Upsample, bilinear_kernel
 
 __all__ = [
+    "BATCH_NORMS",
     "NORMS",
     "UPSAMPLE_MODES",
     "CeilMaxPool",

@@ -7,11 +7,9 @@ import paddle.nn.functional as F
 from paddle import nn
 
 # every layer whose scale and shift are a normalisation's: what weight decay may leave alone
+BATCH_NORMS = (nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)
 NORMS = (
-    nn.BatchNorm1D,
-    nn.BatchNorm2D,
-    nn.BatchNorm3D,
-    nn.SyncBatchNorm,
+    *BATCH_NORMS,
     nn.GroupNorm,
     nn.LayerNorm,
     nn.InstanceNorm1D,

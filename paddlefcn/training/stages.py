@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from paddlefcn import build, runtime
+from paddlefcn.arguments import construct
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
-from paddlefcn.engine.averaging import Average
+from paddlefcn.engine.averaging import Average, StochasticAverage
+from paddlefcn.engine.batch_norm import measure_statistics
 from paddlefcn.engine.checkpoint import Checkpoint, Checkpoints
+from paddlefcn.engine.freezing import freeze
 from paddlefcn.engine.loop import Loop, Plan
 from paddlefcn.engine.precision import Precision
 from paddlefcn.engine.progress import TrainingProgress
+from paddlefcn.engine.recompute import recompute_blocks
 from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import TrainStep
 from paddlefcn.engine.validation import Validation
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
     from paddle import nn
 
     from paddlefcn.config import Config
+    from paddlefcn.config.recipe import TrainConfig
     from paddlefcn.data.datasets import SegmentationDataset
+    from paddlefcn.data.loader import TrainLoader
 
 _NAMED = 6  # tensors that a line names
 
@@ -114,7 +121,12 @@ def try_stages(stages: Sequence[Stage]) -> nn.Layer:
 def build_network(config: Config) -> nn.Layer:
     """A stage's network; how it starts depends on the seed alone."""
     runtime.seed_everything(config.train.seed)
-    return build.build_model(config)
+    train, network = config.train, build.build_model(config)
+    where = f"{config.file}: train"
+    construct(freeze, where, model=network, names=train.freeze, batch_norm=train.freeze_batch_norm)
+    if train.recompute:
+        recompute_blocks(network.backbone)
+    return network
 
 
 def build_loop(
@@ -129,6 +141,7 @@ def build_loop(
     """What trains a stage."""
     config, train = stage.config, stage.config.train
     losses = build.build_losses(config, network)
+    loader = build.build_loader(config, train_set, start=stage.start)
     return Loop(
         step=TrainStep(
             network,
@@ -139,7 +152,7 @@ def build_loop(
             keeps_statistics=train.allowed_skips > 0,
         ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
-        loader=build.build_loader(config, train_set),
+        loader=loader,
         validation=Validation(
             val_set,
             build.build_preprocess(config),
@@ -151,7 +164,7 @@ def build_loop(
             skips_bad=config.data.on_bad_image == "skip",
         ),
         checkpoints=checkpoints,
-        average=Average(network, train.ema_decay),
+        average=_average(train, network, loader),
         plan=Plan(
             start=stage.start,
             iters=stage.end,
@@ -166,6 +179,22 @@ def build_loop(
         records=records,
         progress=progress,
     )
+
+
+def _average(train: TrainConfig, network: nn.Layer, loader: TrainLoader) -> Average:
+    """The average of the weights that the recipe asks for."""
+    if train.swa_start is None:
+        return Average(network, train.ema_decay)
+
+    def measure(model: nn.Layer) -> None:
+        # the same batches whenever this is done, and of the full size
+        batches = loader.batches(start=loader.growth.full_size_from)
+        try:
+            measure_statistics(model, itertools.islice(batches, train.swa_batches))
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    return StochasticAverage(network, train.swa_start, train.swa_every, measure)
 
 
 def check_fit(network: nn.Layer, checkpoint: Checkpoint, file: str) -> None:
