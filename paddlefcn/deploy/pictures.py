@@ -17,7 +17,7 @@ import numpy as np
 from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.tiff_writer import TiffWriter
-from paddlefcn.files import said, write_bytes
+from paddlefcn.files import naming_errors, write_bytes
 from paddlefcn.visualize import class_colours, colourize, overlay, tint, write_picture
 
 OVERLAY_SIDE = 2048  # pixels; what a viewer opens at once
@@ -79,7 +79,7 @@ def _write_png_rows(
     deep = np.dtype(dtype).itemsize > 1
     partial = path.with_name(f".{path.name}.partial")
     packer = zlib.compressobj(6)
-    with said(path):
+    with naming_errors(path):
         try:
             with open(partial, "wb") as stream:
                 stream.write(b"\x89PNG\r\n\x1a\n")
