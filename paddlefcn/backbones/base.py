@@ -36,6 +36,8 @@ class Backbone(nn.Layer):
     """The smallest arguments of the constructor, with which the tests of every backbone run."""
 
     maps: tuple[FeatureMap, ...]
+    auxiliary_map: str | None = None
+    """The map that an auxiliary head of the literature stands on; None: the one before the last."""
 
     def wanted(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The names of the maps to hand out: those asked for, else all."""
@@ -61,6 +63,11 @@ class Backbone(nn.Layer):
     def last(self) -> FeatureMap:
         """The deepest map of all."""
         return self.maps[-1]
+
+    @property
+    def auxiliary(self) -> FeatureMap:
+        """The map for an auxiliary head."""
+        return self.maps[-2] if self.auxiliary_map is None else self.map(self.auxiliary_map)
 
     def has(self, *strides: int) -> bool:
         """Whether there are maps of all these strides."""
