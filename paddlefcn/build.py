@@ -18,13 +18,13 @@ from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
-from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
 from paddlefcn.models import MODELS, resolve
 from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
+from paddlefcn.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -44,7 +44,7 @@ def validate(config: Config) -> None:
     for stage in config.stages:
         validate(stage)
     _check_source(config)
-    _label_reader(config)
+    build_label_reader(config)
     for transform in config.data.train_transforms:
         _make_transform(config, transform)
     for transform in config.data.val_transforms:
@@ -68,10 +68,11 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, _label_reader(config), data.normalize.channels, data.max_pixels)
+    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
 
 
-def _label_reader(config: Config) -> LabelReader:
+def build_label_reader(config: Config) -> LabelReader:
+    """What turns masks into class ids, as the data section says."""
     data = config.data
     return _construct(
         LabelReader,
@@ -89,9 +90,10 @@ def build_train_transforms(config: Config) -> list[Any]:
     return [_make_transform(config, item) for item in config.data.train_transforms]
 
 
-def build_resize(config: Config) -> tuple[Resize, ...]:
-    """The steps of `data.val_transforms`, which deployment does too."""
-    return tuple(_make_transform(config, item) for item in config.data.val_transforms)
+def build_preprocess(config: Config) -> Preprocess:
+    """The steps of `data.val_transforms` and the normalisation: what deployment does to an image too."""
+    steps = tuple(_make_transform(config, item) for item in config.data.val_transforms)
+    return Preprocess(steps, config.data.normalize)
 
 
 def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
