@@ -15,6 +15,7 @@ from paddlefcn.backbones.resnet import (
     ResNet101,
     ResNet101_vd,
 )
+from paddlefcn.backbones.unet_encoder import UNetEncoder
 from paddlefcn.backbones.vgg import VGG, VGG11, VGG13, VGG16, VGG19
 from paddlefcn.backbones.xception import Xception65
 
@@ -37,6 +38,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     "MobileNetV3Small": MobileNetV3Small,
     "MobileNetV3Large": MobileNetV3Large,
     "Xception65": Xception65,
+    "UNetEncoder": UNetEncoder,
 }
 
 __all__ = [
@@ -60,5 +62,6 @@ __all__ = [
     "ResNet50_vd",
     "ResNet101",
     "ResNet101_vd",
+    "UNetEncoder",
     "Xception65",
 ]

@@ -15,13 +15,15 @@ class FeatureMap:
     """A map that a backbone hands out: ``[N, channels, ceil(H / stride), ceil(W / stride)]``.
 
     ``margin``: pixels around the image that the map covers besides it, on each side (0 but for networks
-    published with wide padding; their maps are that much larger).
+    published with wide padding; their maps are that much larger). ``rounds_up``: false where poolings drop a
+    row or column of odd sizes.
     """
 
     name: str
     channels: int
     stride: int
     margin: int = 0
+    rounds_up: bool = True
 
 
 class Backbone(nn.Layer):

@@ -139,7 +139,7 @@ def _check_factor(width_factor: float) -> None:
 
 
 class MobileNetV2(_MobileNet):
-    """Table 2: maps ``features0`` (stride 2) to ``features17`` (32, 320 channels) and ``features18`` (1280)."""
+    """Table 2: maps ``features0`` (stride 2) to ``features17`` (32; 320 channels), ``features18`` (1280)."""
 
     smallest: ClassVar[dict[str, Any]] = {"width_factor": 0.1}
     auxiliary_map = "features13"

@@ -83,7 +83,7 @@ class Bottleneck(nn.Layer):
 
 
 class ResNet(Backbone):
-    """Maps ``stem`` (stride 2, before the pooling), ``layer1`` (4) to ``layer4`` (32, or the output stride)."""
+    """Maps ``stem`` (stride 2, before the pooling), ``layer1`` (4) to ``layer4`` (32 or output stride)."""
 
     depths: ClassVar[tuple[int, int, int, int]]
     bottleneck: ClassVar[bool] = True

@@ -102,7 +102,7 @@ class XceptionBlock(nn.Layer):
 
 
 class Xception65(Backbone):
-    """Maps ``stem`` (2), ``blocks0`` (4), ``blocks1_conv2`` (4), ``blocks1`` (8), ``middle`` (16), ``exit`` (32).
+    """Maps ``stem`` (stride 2), ``blocks0``, ``blocks1_conv2`` (4), ``blocks1`` (8), ``middle``, ``exit``.
 
     ``blocks1_conv2`` is the map before the second block's stride, which DeepLabV3+ takes as its low-level
     features (the authors' code); ``middle`` is the end of the middle flow (stride 16), ``exit`` that of the
