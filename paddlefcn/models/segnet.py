@@ -35,7 +35,7 @@ class SegNet(SegmentationModel):
         super().__init__(backbone, num_classes)
         if not isinstance(backbone, VGG):
             raise ValueError(
-                f"backbone {type(backbone).__name__}: SegNet puts values back where VGG's poolings found them;"
+                f"backbone {type(backbone).__name__}: SegNet puts values back where VGG's pools found them;"
                 " take VGG16, or another model such as UNet or DeepLabV3Plus"
             )
         if backbone.first(2).margin:
