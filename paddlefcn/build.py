@@ -230,7 +230,7 @@ def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[s
     pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
     try:
-        name, args, own = resolve(config.model.type, args, own)
+        name, args, own = resolve(config.model.type, args, node["type"], own)
     except ValueError as error:
         raise ConfigError(f"{config.model.where}.{error}") from error
     model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
