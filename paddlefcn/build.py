@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Table = Mapping[str, Any]
 T = TypeVar("T")
+_GIVEN_TO_SOURCES = ("root", "split", "classes", "ignore_index")
 _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
 
 
@@ -64,10 +65,15 @@ def validate(config: Config) -> None:
 def build_dataset(config: Config, split: str) -> SegmentationDataset:
     """The pairs of a split ("train", "val" or "test") with the reader of their masks."""
     data = config.data
-    args = _checked(DATASETS, data.source, given=("root", "split"))
+    args = _checked(DATASETS, data.source, given=_GIVEN_TO_SOURCES)
+    made = DATASETS[data.source.type]
     if data.download:
-        DATASETS[data.source.type].download(data.root)
-    source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
+        made.download(data.root)
+    # annotations name their regions: the source turns names into ids itself
+    for key, value in (("classes", list(data.classes)), ("ignore_index", data.ignore_index)):
+        if accepts(made, key):
+            args[key] = value
+    source = _construct(made, data.source, root=data.root, split=split, **args)
     return SegmentationDataset(source, _label_reader(config), data.normalize.channels, data.max_pixels)
 
 
@@ -234,7 +240,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_source(config: Config) -> None:
-    _check_arguments(DATASETS, config.data.source, ("root", "split"), names=DATA_KEYS)
+    _check_arguments(DATASETS, config.data.source, _GIVEN_TO_SOURCES, names=DATA_KEYS)
     if config.data.download and not hasattr(DATASETS[config.data.source.type], "download"):
         able = ", ".join(name for name, source in DATASETS.items() if hasattr(source, "download"))
         kind = config.data.source.type
