@@ -124,7 +124,6 @@ def paired_differences(
     rng = np.random.default_rng(seed)
     once = np.ones((1, count))
     drawn = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(np.float64)
-    kept = (rng.random((permutations, count)) < 0.5).astype(np.float64)
 
     def gain(for_a: np.ndarray) -> dict[str, np.ndarray]:
         """B - A where `for_a` of [A's, B's] predictions are weighed as A's and the others as B's."""
@@ -135,7 +134,11 @@ def paired_differences(
 
     nothing = np.zeros_like
     spread = gain(np.concatenate([drawn, nothing(drawn)], axis=1))
-    chance = gain(np.concatenate([kept, 1 - kept], axis=1))
+    chances = []
+    for top in range(0, permutations, _ROWS):
+        kept = (rng.random((min(_ROWS, permutations - top), count)) < 0.5).astype(np.float64)
+        chances.append(gain(np.concatenate([kept, 1 - kept], axis=1)))
+    chance = {name: np.concatenate([part[name] for part in chances]) for name in spread}
     scores_a = weighted_scores(both, np.concatenate([once, nothing(once)], axis=1), convention)
     scores_b = weighted_scores(both, np.concatenate([nothing(once), once], axis=1), convention)
     found = []

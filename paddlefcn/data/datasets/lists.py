@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from paddlefcn.data.datasets.base import FilePairs, Sample
 from paddlefcn.errors import DataError
+from paddlefcn.files import read_text
 
 _LONGEST_LINE = 2 * 4096  # two paths as long as Linux takes them
+_LARGEST_LIST = 1 << 28
 
 
 class ListFile(FilePairs):
@@ -53,8 +56,8 @@ class ListFile(FilePairs):
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """(line number, text) of every line that is not blank. Raises DataError; an empty list is one."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+        text = read_text(path, _LARGEST_LIST).removeprefix("\ufeff")
+        lines = [(number, line.strip()) for number, line in enumerate(io.StringIO(text, newline=None), 1)]
     except UnicodeDecodeError as error:
         raise DataError(f"list {path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except (OSError, ValueError) as error:
