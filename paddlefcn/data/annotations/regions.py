@@ -14,6 +14,7 @@ from paddlefcn.errors import DataError
 _SCALE = 5  # how much finer than pixels COCO's rule traces an outline
 _MOST_STEPS = 50_000_000  # of an outline, in fifths of a pixel
 Box = tuple[slice, slice]
+Draw = Callable[[int, int], tuple[Box, np.ndarray]]  # (height, width) -> where, and which pixels there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Region:
     """
 
     label: str
-    draw: Callable[[int, int], tuple[Box, np.ndarray]]
+    draw: Draw
     area: float
     crowd: bool = False
 
@@ -59,7 +60,7 @@ def polygon_area(points: np.ndarray) -> float:
     return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
 
 
-def outline(parts: Sequence[Sequence[np.ndarray]]) -> Callable[[int, int], tuple[Box, np.ndarray]]:
+def outline(parts: Sequence[Sequence[np.ndarray]]) -> Draw:
     """Draws polygons by COCO's rule; each part is an outline [N, 2] of (x, y) and its holes.
 
     Within a part overlaps cancel out (so holes are left out, and so is what a self-crossing outline
@@ -140,7 +141,7 @@ def _trace(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def integer_polygon(rings: Sequence[np.ndarray]) -> Callable[[int, int], tuple[Box, np.ndarray]]:
+def integer_polygon(rings: Sequence[np.ndarray]) -> Draw:
     """Draws an outline and its holes between pixels (x, y), the outline's own pixels included (OpenCV)."""
 
     def draw(height: int, width: int) -> tuple[Box, np.ndarray]:
@@ -157,7 +158,7 @@ def integer_polygon(rings: Sequence[np.ndarray]) -> Callable[[int, int], tuple[B
     return draw
 
 
-def sketch(kind: str, points: np.ndarray) -> Callable[[int, int], tuple[Box, np.ndarray]]:
+def sketch(kind: str, points: np.ndarray) -> Draw:
     """Draws the shapes of labelme as labelme does, with Pillow: polygon, rectangle, circle, line, point."""
 
     def draw(height: int, width: int) -> tuple[Box, np.ndarray]:
@@ -183,7 +184,7 @@ def sketch(kind: str, points: np.ndarray) -> Callable[[int, int], tuple[Box, np.
     return draw
 
 
-def stamp(mask: np.ndarray, top: int, left: int) -> Callable[[int, int], tuple[Box, np.ndarray]]:
+def stamp(mask: np.ndarray, top: int, left: int) -> Draw:
     """A picture of the region, boolean, whose upper left pixel lies at (top, left); cut to the image."""
 
     def draw(height: int, width: int) -> tuple[Box, np.ndarray]:
