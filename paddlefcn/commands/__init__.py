@@ -32,6 +32,7 @@ NAMES = (
     "benchmark",
     "import_weights",
     "oracle",
+    "plot_schedule",
     "score",
     "compare",
 )
