@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from paddlefcn.data.jpeg import decode_jpeg
+from paddlefcn.data.jpeg_scans import check_scans, is_jpeg
 from paddlefcn.data.medical import is_dicom, read_dicom
 from paddlefcn.data.png import SIGNATURE, decode_plain_png
 from paddlefcn.data.tiff import TiffScene
@@ -51,7 +53,8 @@ def naming_errors(source: str | Path | bytes, what: str) -> Iterator[None]:
 def check_file(path: Path) -> None:
     """DataError (without the name) unless there is a file with something in it."""
     if not path.is_file():
-        raise DataError("is a folder" if path.is_dir() else "no such file")
+        other = "is a pipe or device; expected a file" if path.exists() else "no such file"
+        raise DataError("is a folder" if path.is_dir() else other)
     if path.stat().st_size == 0:
         raise DataError("is empty")
 
@@ -123,7 +126,17 @@ def _head(source: Path | bytes, length: int) -> bytes:
         return file.read(length)
 
 
+def _check_jpeg(source: Path | bytes) -> None:
+    if isinstance(source, bytes):
+        check_scans(source)
+        return
+    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_scans(data)  # type: ignore[arg-type]
+
+
 def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
+    if is_jpeg(_head(source, 4)):
+        _check_jpeg(source)
     if is_tiff(_head(source, 4)):
         with TiffScene(source, kind, max_pixels=max_pixels) as scene:
             _check_pixels(scene.height, scene.width, max_pixels)
