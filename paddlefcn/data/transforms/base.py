@@ -29,9 +29,10 @@ class Compose:
         self.transforms = list(transforms)
 
     @property
-    def partner_classes(self) -> set[int]:
-        """The classes that samples are drawn by."""
-        return {value for step in self.transforms for value in getattr(step, "partner_classes", None) or ()}
+    def partner_classes(self) -> list[tuple[int, ...]]:
+        """For each transform that draws samples by class: the classes."""
+        groups = (getattr(step, "partner_classes", None) for step in self.transforms)
+        return [group for group in groups if group]
 
     def __call__(
         self,
@@ -66,7 +67,7 @@ def interval(what: str, pair: Any, low: float, high: float) -> tuple[float, floa
 
 
 def check_classes(what: str, classes: Any, num_classes: int | None) -> tuple[int, ...]:
-    """Class ids as a tuple; ValueError for anything else, and for ids from `num_classes` on if that is known."""
+    """Class ids as a tuple; ValueError for anything else, and for ids beyond a known `num_classes`."""
     if not isinstance(classes, (list, tuple)) or not classes:
         raise ValueError(f"{what}: expected a list of class ids such as [1, 4], got {classes!r}")
     for value in classes:

@@ -105,7 +105,7 @@ class CLAHE:
 
 
 class ChannelDrop:
-    """Sets `count` channels, drawn at random, to `fill`, which normalises to 0: a band or modality is missing.
+    """Sets `count` channels, drawn at random, to `fill`, which normalises to 0: a band is missing.
 
     At least one channel stays.
     """

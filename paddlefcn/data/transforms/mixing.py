@@ -7,6 +7,7 @@ from the sample's own rng, so that a batch is the same for any number of workers
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,9 +16,10 @@ from paddlefcn.data.images import check_number
 from paddlefcn.data.transforms.base import Fill, Pair, Partner, check_classes, check_fill, interval
 from paddlefcn.data.transforms.crops import RandomCrop
 from paddlefcn.data.transforms.erasing import random_window
+from paddlefcn.errors import DataError
 
 
-class _Mixing:
+class _Mixing(abc.ABC):
     """What the classes below share: the chance of mixing, and a partner of the picture's own size."""
 
     needs_partner = True
@@ -37,14 +39,19 @@ class _Mixing:
         if rng.random() >= self.p:
             return image, label
         other, ids = partner(rng)
+        if other.dtype != image.dtype:
+            raise DataError(
+                f"{type(self).__name__}: one sample is {image.dtype}, another {other.dtype}; convert the "
+                f"images to one type"
+            )
         if ids.shape != label.shape:
             other, ids = RandomCrop(label.shape, self._fill, self.ignore_index)(other, ids, rng)
         taken = self._taken(label, ids, rng)
         return np.where(taken[:, :, None], other, image), np.where(taken, ids, label)
 
+    @abc.abstractmethod
     def _taken(self, label: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """bool HxW: which pixels come from the partner, whose labels are `ids`."""
-        raise NotImplementedError
 
 
 class CutMix(_Mixing):
@@ -107,7 +114,7 @@ class CopyPaste(_Mixing):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(p, fill, ignore_index)
-        self.partner_classes = check_classes("CopyPaste classes", classes, num_classes)
+        self.classes = self.partner_classes = check_classes("CopyPaste classes", classes, num_classes)
 
     def _taken(self, label: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return np.isin(ids, self.partner_classes)
+        return np.isin(ids, self.classes)

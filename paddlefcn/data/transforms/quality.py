@@ -111,5 +111,6 @@ def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         return np.concatenate(planes, axis=2)
     order = image[:, :, ::-1] if channels == 3 else image
     _, content = cv2.imencode(".jpg", np.ascontiguousarray(order), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(content, cv2.IMREAD_UNCHANGED).reshape(height, width, channels)
+    decoded: np.ndarray = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)  # type: ignore[assignment]
+    decoded = decoded.reshape(height, width, channels)
     return np.ascontiguousarray(decoded[:, :, ::-1]) if channels == 3 else decoded
