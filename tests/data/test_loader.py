@@ -95,7 +95,7 @@ def test_a_rare_class_is_pasted_from_the_few_samples_that_hold_it(tmp_path):
     Image.fromarray(np.full((10, 12), 1, np.uint8)).save(tmp_path / "m0.png")
     (tmp_path / "train.txt").write_text("0.png m0.png\n1.png m0.png\n")
     dataset = SegmentationDataset(ListFile(tmp_path, "train"), LabelReader(4), 3)
-    with pytest.raises(DataError, match=r"CopyPaste classes \[0, 3\]: none of the 2 masks"):
+    with pytest.raises(DataError, match=r"none of the 2 masks holds one of classes \[0, 3\]"):
         TrainLoader(dataset, [CopyPaste([0, 3])], NORMALIZE, batch_size=1)
 
 
