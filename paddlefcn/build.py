@@ -294,6 +294,8 @@ def _make_transform(config: Config, component: Component) -> Any:
     injected: dict[str, Any] = {}
     if accepts(made, "ignore_index"):
         injected["ignore_index"] = config.data.ignore_index
+    if accepts(made, "num_classes"):
+        injected["num_classes"] = config.data.num_classes
     if accepts(made, "fill"):
         # what a pixel of the data set's mean looks like before normalisation, in the file's own order
         fill = [mean * config.data.normalize.scale for mean in config.data.normalize.mean]
