@@ -7,6 +7,7 @@ it (they copy it first), ours hand it on as it is.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "fcn_max_pool": (_P, _P, _P, _P),
     "fcn_max_pool_gradient": (_P, _P, _P, _P),
 }
+_BYTES = {"float32": 4, "int16": 2, "uint8": 1}
+_LARGE = 4 * 2**20  # bytes; smaller tensors come from memory that is in use already
 # buffers inside the library that live from one call to the next, see sources/shared.h
 GRADIENT, TRANSPOSED = 2, 4
 
@@ -53,6 +56,8 @@ class Kernels:
             self._functions[name] = function
         self._buffer = library.fcn_buffer
         self._buffer.argtypes, self._buffer.restype = (_INT, _LONG), _POINTER
+        self._large_pages = library.fcn_use_large_pages
+        self._large_pages.argtypes, self._large_pages.restype = (_POINTER, _LONG), None
 
     def call(self, name: str, *arguments: Any) -> None:
         """Raises RunError where the kernel could not run."""
@@ -72,10 +77,18 @@ class Kernels:
         return int(address)
 
 
-def channels_last(shape: Sequence[int]) -> paddle.Tensor:
-    """An uninitialised float32 tensor of this [N, C, H, W] in channels-last storage."""
-    n, c, h, w = shape
-    return paddle.empty([n, h, w, c], "float32").transpose([0, 3, 1, 2])
+    def empty(self, shape: Sequence[int], dtype: str = "float32") -> paddle.Tensor:
+        """An uninitialised tensor."""
+        tensor = paddle.empty(shape, dtype)
+        size = math.prod(shape) * _BYTES[dtype]
+        if size >= _LARGE:
+            self._large_pages(tensor.data_ptr(), size)
+        return tensor
+
+    def channels_last(self, shape: Sequence[int]) -> paddle.Tensor:
+        """An uninitialised float32 tensor of this [N, C, H, W] in channels-last storage."""
+        n, c, h, w = shape
+        return self.empty([n, h, w, c]).transpose([0, 3, 1, 2])
 
 
 def is_channels_last(x: paddle.Tensor) -> bool:

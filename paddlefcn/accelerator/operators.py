@@ -17,7 +17,6 @@ from paddlefcn.accelerator.kernels import (
     GRADIENT,
     TRANSPOSED,
     Kernels,
-    channels_last,
     is_channels_last,
     numbers,
 )
@@ -122,10 +121,10 @@ def _forward(
     n, channels, height, width = shape
     pixels = n * height * width
     image = _inner(kernels, x, wide)
-    output = channels_last(shape)
+    output = kernels.channels_last(shape)
     z = output.data_ptr()
     keeps = block.norm is not None  # BatchNorm's gradient needs the convolution's own result
-    y = paddle.empty([pixels, channels], "float32" if wide else "int16") if keeps or not wide else output
+    y = kernels.empty([pixels, channels], "float32" if wide else "int16") if keeps or not wide else output
     kernels.call("fcn_convolution", geometry, image.data_ptr(), weight.data_ptr(), y.data_ptr())
     saved = {"image": image}
     if block.norm is None:
@@ -136,7 +135,7 @@ def _forward(
     norm = block.norm
     mean, variance = norm.running_mean, norm.running_variance
     if norm.batch:
-        mean, variance = paddle.empty([channels]), paddle.empty([channels])
+        mean, variance = kernels.empty([channels]), kernels.empty([channels])
         kernels.call("fcn_statistics", wide, y.data_ptr(), pixels, channels, mean.data_ptr(), variance.data_ptr())
         for running, found in ((norm.running_mean, mean), (norm.running_variance, variance)):
             running.set_value(running * norm.momentum + found * (1 - norm.momentum))
@@ -177,13 +176,13 @@ class _Convolve(PyLayer):
         block, (_, weight, *_) = ctx.block, ctx.tensors
         geometry, _ = _numbers(block.geometry, ctx.shape)
         if ctx.wanted[1]:
-            gradients[1] = paddle.empty(weight.shape, "float32")
+            gradients[1] = block.kernels.empty(weight.shape, "float32")
             block.kernels.call(
                 "fcn_weight_gradient", geometry, saved["image"].data_ptr(), dy, gradients[1].data_ptr()
             )
         del saved
         if ctx.wanted[0]:
-            gradients[0] = channels_last(ctx.shape)
+            gradients[0] = block.kernels.channels_last(ctx.shape)
             block.kernels.call("fcn_data_gradient", geometry, dy, weight.data_ptr(), gradients[0].data_ptr())
         return tuple(gradient for gradient, given in zip(gradients, ctx.given) if given)
 
@@ -200,7 +199,7 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
         return arriving, gradients
     dy = kernels.buffer(GRADIENT, pixels * channels * (4 if wide else 2))
     if block.norm is None:
-        dbias = paddle.empty([channels]) if ctx.wanted[2] else None
+        dbias = kernels.empty([channels]) if ctx.wanted[2] else None
         seen = ctx.saved_tensor()[0].data_ptr() if block.relu else arriving
         kernels.call(
             "fcn_bias_gradient", wide, arriving, seen, pixels, channels, block.relu, dy, _address(dbias)
@@ -208,7 +207,7 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
         gradients[2] = dbias
         return dy, gradients
     norm = block.norm
-    dgamma, dbeta = paddle.empty([channels]), paddle.empty([channels])
+    dgamma, dbeta = kernels.empty([channels]), kernels.empty([channels])
     kernels.call(
         "fcn_normalize_gradient", wide, arriving, saved["y"].data_ptr(), pixels, channels,
         saved["mean"].data_ptr(), saved["variance"].data_ptr(), norm.epsilon, _address(gamma), _address(beta),
@@ -224,11 +223,11 @@ def _inner(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
     if is_channels_last(x):
         if wide:
             return x.detach()
-        result = paddle.empty([n, h, w, c], "int16")
+        result = kernels.empty([n, h, w, c], "int16")
         kernels.call("fcn_narrow", x.data_ptr(), n * h * w * c, result.data_ptr())
         return result
     x = x.contiguous()
-    result = paddle.empty([n, h, w, c], "float32" if wide else "int16")
+    result = kernels.empty([n, h, w, c], "float32" if wide else "int16")
     kernels.call("fcn_to_channels_last", wide, x.data_ptr(), n, c, h * w, result.data_ptr())
     return result
 
@@ -278,7 +277,7 @@ def max_pool(kernels: Kernels, window: Window, x: paddle.Tensor) -> paddle.Tenso
 def _pool(kernels: Kernels, window: Window, x: paddle.Tensor) -> tuple[paddle.Tensor, Any, Any]:
     n, c, h, w = x.shape
     oh, ow = window.output(h, w)
-    output, winner = channels_last([n, c, oh, ow]), paddle.empty([n, oh, ow, c], "uint8")
+    output, winner = kernels.channels_last([n, c, oh, ow]), kernels.empty([n, oh, ow, c], "uint8")
     values = numbers([n, c, h, w, *window.kernel, *window.stride, *window.pads[:2], oh, ow])
     kernels.call("fcn_max_pool", values, x.data_ptr(), output.data_ptr(), winner.data_ptr())
     return output, winner, values
@@ -296,7 +295,7 @@ class _MaxPool(PyLayer):
         if ctx.winner is None:
             raise RuntimeError("the accelerator keeps nothing for a second backward pass over the same graph")
         winner, ctx.winner = ctx.winner, None
-        dx = channels_last(ctx.shape)
+        dx = ctx.kernels.channels_last(ctx.shape)
         arriving = _arriving(ctx.kernels, dy)
         ctx.kernels.call("fcn_max_pool_gradient", ctx.values, arriving, winner.data_ptr(), dx.data_ptr())
         return dx

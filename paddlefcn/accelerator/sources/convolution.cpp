@@ -3,6 +3,8 @@
 // Two roads. Primitives are fastest for 3x3 kernels, but want their weights in a layout of their own: cheap
 // for 3x3, ruinous for FCN's fc6 (411 MB, three times a step). There, and for 1x1 kernels, a matrix product
 // over the plain weights is as fast and touches them once.
+#include <sys/mman.h>
+
 #include <algorithm>
 
 #include "exports.h"
@@ -62,39 +64,62 @@ void gather(const Convolution& g, const float* from, float* dx) {
     }
 }
 
-const bfloat* narrowed(const Convolution& g, const float* weight) {
-    auto* result = static_cast<bfloat*>(buffer(kWeights, size_t(g.weights()) * sizeof(bfloat)));
-    to_bfloat(weight, result, g.weights());
+// A block of the weights, rows by columns, in bfloat16. Slices of 16 MB: fc6 as a whole would take 200 MB more.
+constexpr int64_t kSlice = int64_t(1) << 23;
+
+const bfloat* narrowed(const float* weight, int64_t rows, int64_t columns, int64_t stride) {
+    auto* result = static_cast<bfloat*>(buffer(kWeights, size_t(rows * columns) * sizeof(bfloat)));
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t c = 0; c < columns; c++) narrow(weight[row * stride + c], result[row * columns + c]);
     return result;
 }
 
 bool forward(const Convolution& g, const void* x, const float* weight, void* y) {
     if (!g.gemm) return primitive_forward(g, x, weight, y);
+    int64_t pixels = g.pixels(), taps = g.taps();
     if (!g.bf16)
-        return product(false, true, g.pixels(), g.o, g.taps(), columns(g, static_cast<const float*>(x)), weight,
-                       static_cast<float*>(y));
-    return product(false, true, g.pixels(), g.o, g.taps(), columns(g, static_cast<const bfloat*>(x)),
-                   narrowed(g, weight), y, false);
+        return product({false, true, pixels, g.o, taps, taps, taps, g.o}, columns(g, static_cast<const float*>(x)),
+                       weight, static_cast<float*>(y));
+    const bfloat* seen = columns(g, static_cast<const bfloat*>(x));
+    int64_t step = std::max<int64_t>(64, kSlice / taps);
+    for (int64_t first = 0; first < g.o; first += step) {
+        int64_t rows = std::min(step, g.o - first);
+        if (!product({false, true, pixels, rows, taps, taps, taps, g.o}, seen,
+                     narrowed(weight + first * taps, rows, taps, taps), static_cast<bfloat*>(y) + first, false))
+            return false;
+    }
+    return true;
 }
 
 bool data_gradient(const Convolution& g, const void* dy, const float* weight, float* dx) {
     if (!g.gemm) return primitive_data_gradient(g, dy, weight, dx);
+    int64_t pixels = g.pixels(), taps = g.taps();
     float* to = dx;
-    if (!g.pointwise()) to = static_cast<float*>(buffer(kColumns, size_t(g.pixels() * g.taps()) * sizeof(float)));
-    bool done = g.bf16 ? product(false, false, g.pixels(), g.taps(), g.o, static_cast<const bfloat*>(dy),
-                                 narrowed(g, weight), to, true)
-                       : product(false, false, g.pixels(), g.taps(), g.o, static_cast<const float*>(dy), weight, to);
-    if (done && !g.pointwise()) gather(g, to, dx);
-    return done;
+    if (!g.pointwise()) to = static_cast<float*>(buffer(kColumns, size_t(pixels * taps) * sizeof(float)));
+    if (!g.bf16) {
+        if (!product({false, false, pixels, taps, g.o, g.o, taps, taps}, static_cast<const float*>(dy), weight, to))
+            return false;
+    } else {
+        int64_t step = std::max<int64_t>(64, kSlice / g.o);
+        for (int64_t first = 0; first < taps; first += step) {
+            int64_t width = std::min(step, taps - first);
+            if (!product({false, false, pixels, width, g.o, g.o, width, taps}, static_cast<const bfloat*>(dy),
+                         narrowed(weight + first, g.o, width, taps), to + first, true))
+                return false;
+        }
+    }
+    if (!g.pointwise()) gather(g, to, dx);
+    return true;
 }
 
 bool weight_gradient(const Convolution& g, const void* x, const void* dy, float* dweight) {
     if (!g.gemm) return primitive_weight_gradient(g, x, dy, dweight);
+    int64_t pixels = g.pixels(), taps = g.taps();
+    Product whole{true, false, g.o, taps, pixels, g.o, taps, taps};
     if (!g.bf16)
-        return product(true, false, g.o, g.taps(), g.pixels(), static_cast<const float*>(dy),
-                       columns(g, static_cast<const float*>(x)), dweight);
-    return product(true, false, g.o, g.taps(), g.pixels(), static_cast<const bfloat*>(dy),
-                   columns(g, static_cast<const bfloat*>(x)), dweight, true);
+        return product(whole, static_cast<const float*>(dy), columns(g, static_cast<const float*>(x)), dweight);
+    return product(whole, static_cast<const bfloat*>(dy), columns(g, static_cast<const bfloat*>(x)), dweight, true);
 }
 
 const Convolution& read(const int64_t* numbers) { return *reinterpret_cast<const Convolution*>(numbers); }
@@ -127,4 +152,12 @@ void* fcn_buffer(int purpose, int64_t bytes) {
     void* result = nullptr;
     guarded([&] { return (result = buffer(Purpose(purpose), size_t(bytes))) != nullptr; });
     return result;
+}
+
+void fcn_use_large_pages(void* start, int64_t bytes) {
+    // a fresh page costs more than writing it; 2 MB at a time, hardly anything. Only a hint: failure is no harm.
+    constexpr uintptr_t kPage = uintptr_t(2) << 20;
+    uintptr_t first = (uintptr_t(start) + kPage - 1) / kPage * kPage;
+    uintptr_t last = (uintptr_t(start) + uintptr_t(bytes)) / kPage * kPage;
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 }

@@ -11,6 +11,7 @@ int fcn_data_gradient(const int64_t* numbers, const void* dy, const float* weigh
 int fcn_weight_gradient(const int64_t* numbers, const void* x, const void* dy, float* dweight);
 int fcn_bfloat_is_fast();
 void* fcn_buffer(int purpose, int64_t bytes);
+void fcn_use_large_pages(void* start, int64_t bytes);
 
 int fcn_statistics(int wide, const void* y, int64_t pixels, int64_t channels, float* mean, float* variance);
 int fcn_normalize(int wide, const void* y, int64_t pixels, int64_t channels, const float* mean,

@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "exports.h"
 #include "onednn.h"
 
 namespace {
@@ -248,18 +249,17 @@ bool primitive_weight_gradient(const Convolution& g, const void* x, const void* 
     return !step.reordered || step.reorder.run({weights, dweight});
 }
 
-bool product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float* a, const float* b, float* c) {
-    return dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.f, a, ta ? m : k, b, tb ? k : n, 0.f, c, n) == 0;
+bool product(const Product& p, const float* a, const float* b, float* c) {
+    return dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', p.m, p.n, p.k, 1.f, a, p.lda, b, p.ldb, 0.f, c, p.ldc) == 0;
 }
 
-bool product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const bfloat* a, const bfloat* b, void* c,
-             bool wide_result) {
+bool product(const Product& p, const bfloat* a, const bfloat* b, void* c, bool wide_result) {
     static Kept<Primitive> kept;
     auto make = [&](Primitive& made) {
         Desc src, weights, dst;
-        bool described = src.strided({m, k}, {ta ? 1 : k, ta ? m : 1}, onednn::bf16) &&
-                         weights.strided({k, n}, {tb ? 1 : n, tb ? k : 1}, onednn::bf16) &&
-                         dst.strided({m, n}, {n, 1}, wide_result ? onednn::f32 : onednn::bf16);
+        bool described = src.strided({p.m, p.k}, {p.ta ? 1 : p.lda, p.ta ? p.lda : 1}, onednn::bf16) &&
+                         weights.strided({p.k, p.n}, {p.tb ? 1 : p.ldb, p.tb ? p.ldb : 1}, onednn::bf16) &&
+                         dst.strided({p.m, p.n}, {p.ldc, 1}, wide_result ? onednn::f32 : onednn::bf16);
         if (!described) return;
         if (dnnl_matmul_primitive_desc_create(&made.desc, engine(), src.it, weights.it, nullptr, dst.it,
                                               attributes()) == 0) {
@@ -268,7 +268,7 @@ bool product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const bfloat* a,
                          {onednn::arg_dst, onednn::query_dst}});
         }
     };
-    Primitive& primitive = kept.get({ta, tb, m, n, k, wide_result}, make);
+    Primitive& primitive = kept.get({p.ta, p.tb, p.m, p.n, p.k, p.lda, p.ldb, p.ldc, wide_result}, make);
     return primitive.desc && primitive.run({const_cast<bfloat*>(a), const_cast<bfloat*>(b), c});
 }
 
@@ -283,6 +283,7 @@ void* buffer(Purpose purpose, size_t bytes) {
         held[purpose] = std::aligned_alloc(4096, rounded);
         if (!held[purpose]) { sizes[purpose] = 0; throw std::bad_alloc(); }
         sizes[purpose] = rounded;
+        fcn_use_large_pages(held[purpose], int64_t(rounded));
     }
     return held[purpose];
 }

@@ -7,8 +7,11 @@ bool primitive_forward(const Convolution& g, const void* x, const float* weight,
 bool primitive_data_gradient(const Convolution& g, const void* dy, const float* weight, float* dx);
 bool primitive_weight_gradient(const Convolution& g, const void* x, const void* dy, float* dweight);
 
-// c[m,n] = a[m,k] b[k,n], all row by row; ta, tb: stored transposed
-bool product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float* a, const float* b, float* c);
-bool product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const bfloat* a, const bfloat* b, void* c,
-             bool wide_result);
+// c[m,n] = a[m,k] b[k,n], row by row; ta, tb: stored transposed; lda, ldb, ldc: from one stored row to the next
+struct Product {
+    bool ta, tb;
+    int64_t m, n, k, lda, ldb, ldc;
+};
+bool product(const Product& p, const float* a, const float* b, float* c);
+bool product(const Product& p, const bfloat* a, const bfloat* b, void* c, bool wide_result);
 bool bfloat_is_fast();
