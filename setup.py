@@ -27,10 +27,15 @@ setup(
         *("paddlefcn.configs", "paddlefcn.configs._base_"),
     ],
     package_dir={"paddlefcn.configs": "configs"},
-    package_data={"paddlefcn.configs": ["*.yml", "_base_/*.yml"], "paddlefcn.configs._base_": ["*.yml"]},
+    package_data={
+        "paddlefcn": ["py.typed"],
+        "paddlefcn.configs": ["*.yml", "_base_/*.yml"],
+        "paddlefcn.configs._base_": ["*.yml"],
+    },
     install_requires=requirements("requirements.txt"),
     extras_require={
         "test": TEST,
+        "medical": ["nibabel>=5.0", "pydicom>=2.4"],  # NIfTI volumes and DICOM pictures
         "dev": [*TEST, "ruff>=0.9", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["paddlefcn = paddlefcn.commands:console"]},

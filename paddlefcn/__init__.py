@@ -16,6 +16,10 @@ _LAZY = {
     "FCN16s": "paddlefcn.models",
     "FCN32s": "paddlefcn.models",
     "FCN8sAtOnce": "paddlefcn.models",
+    "PublishedFCN8s": "paddlefcn.models",
+    "PublishedFCN8sAtOnce": "paddlefcn.models",
+    "PublishedFCN16s": "paddlefcn.models",
+    "PublishedFCN32s": "paddlefcn.models",
     "FCNAlexNet": "paddlefcn.models",
     "AlexNet": "paddlefcn.backbones",
     "VGG": "paddlefcn.backbones",
@@ -25,8 +29,16 @@ _LAZY = {
     "VGG19": "paddlefcn.backbones",
     "ConfusionMatrix": "paddlefcn.metrics",
     "CrossEntropy": "paddlefcn.losses",
-    "Predictor": "paddlefcn.predictor",
+    "Run": "paddlefcn.training",
+    "Classes": "paddlefcn.classes",
+    "Predictor": "paddlefcn.deploy.predictor",
+    "Preprocess": "paddlefcn.preprocess",
+    "export": "paddlefcn.deploy.export",
+    "infer": "paddlefcn.deploy.predict",
+    "predict": "paddlefcn.deploy.predict",
+    "evaluate": "paddlefcn.evaluation",
     "load_config": "paddlefcn.config",
+    "train": "paddlefcn.training",
 }
 __all__ = ["__version__", *sorted(_LAZY)]
 

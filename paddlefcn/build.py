@@ -18,13 +18,13 @@ from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
-from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
-from paddlefcn.models import MODELS
+from paddlefcn.models import MODELS, resolve
 from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
+from paddlefcn.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -44,7 +44,7 @@ def validate(config: Config) -> None:
     for stage in config.stages:
         validate(stage)
     _check_source(config)
-    _label_reader(config)
+    build_label_reader(config)
     for transform in config.data.train_transforms:
         _make_transform(config, transform)
     for transform in config.data.val_transforms:
@@ -55,11 +55,7 @@ def validate(config: Config) -> None:
             )
         _make_transform(config, transform)
     _check_model(config)
-    for component in config.loss:
-        _loss_arguments(component)
-        _check_class_weights(config, component)
-    if not config.loss:
-        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    _check_losses(config)
     _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
     _check_arguments(SCHEDULES, config.schedule, given=("total",))
     build_schedule(config, total=1)
@@ -72,10 +68,11 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, _label_reader(config), data.normalize.channels, data.max_pixels)
+    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
 
 
-def _label_reader(config: Config) -> LabelReader:
+def build_label_reader(config: Config) -> LabelReader:
+    """What turns masks into class ids, as the data section says."""
     data = config.data
     return _construct(
         LabelReader,
@@ -93,9 +90,10 @@ def build_train_transforms(config: Config) -> list[Any]:
     return [_make_transform(config, item) for item in config.data.train_transforms]
 
 
-def build_resize(config: Config) -> tuple[Resize, ...]:
-    """The steps of `data.val_transforms`, which deployment does too."""
-    return tuple(_make_transform(config, item) for item in config.data.val_transforms)
+def build_preprocess(config: Config) -> Preprocess:
+    """The steps of `data.val_transforms` and the normalisation: what deployment does to an image too."""
+    steps = tuple(_make_transform(config, item) for item in config.data.val_transforms)
+    return Preprocess(steps, config.data.normalize)
 
 
 def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
@@ -138,7 +136,7 @@ def build_losses(config: Config, model: nn.Layer) -> WeightedLosses:
     entries = []
     for component in config.loss:
         args = _loss_arguments(component)
-        weights = args.pop("weights", [1.0] + [0.0] * (model.num_outputs - 1))
+        weights = args.pop("weights", list(model.output_weights))
         if len(weights) != model.num_outputs:
             raise ConfigError(
                 f"{component.where}.weights: {len(weights)} weights, but {config.model.type} has "
@@ -175,7 +173,7 @@ def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = 
     if not pixels:
         return None
     warning = rate_warning(
-        float(config.schedule.args["learning_rate"]),
+        build_schedule(config, total=1).learning_rate,
         # one sum outweighs every mean beside it
         reduction="sum" if any(_reduction(loss) == "sum" for loss in config.loss) else "mean",
         pixels=pixels,
@@ -206,27 +204,24 @@ def _pixels_per_batch(config: Config, dataset: SegmentationDataset) -> int:
 
 def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[str, Any]]:
     """The model's class and arguments, its backbone's component and arguments, all checked."""
-    model_class = _lookup(MODELS, config.model)
-    model_args = {key: value for key, value in config.model.args.items() if key != "backbone"}
-    pretrained = {"pretrained": model_args.pop("pretrained", None)}
-    _check_arguments(
-        MODELS,
-        Component(config.model.type, model_args, config.model.where),
-        given=("backbone", "num_classes"),
-        names=("backbone", "pretrained"),
-    )
-    node = config.model.args.get("backbone", {"type": getattr(model_class, "default_backbone", "VGG16")})
+    model_class, args = _lookup(MODELS, config.model), dict(config.model.args)
+    node = args.pop("backbone", {"type": model_class.default_backbone})
     where = f"{config.model.where}.backbone"
     if isinstance(node, str):
         node = {"type": node}
     if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
         raise ConfigError(f"{where}: expected {{type: VGG16, …}}, got {describe(node)}")
-    implied = _construct(model_class.backbone_arguments, config.model, **model_args)
+    pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
-    backbone = Component(node["type"], {**implied, **own}, where)
+    try:
+        name, args, own = resolve(config.model.type, args, own)
+    except ValueError as error:
+        raise ConfigError(f"{config.model.where}.{error}") from error
+    model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
+    _check_arguments(MODELS, model, given=("backbone", "num_classes"), names=("backbone", "pretrained"))
     _check_arguments(BACKBONES, backbone, given=("in_channels",), names=("pretrained",))
-    args = dict(backbone.args)
-    return model_class, {**model_args, **pretrained}, backbone, {**args, "pretrained": node.get("pretrained")}
+    model_args = {**args, "pretrained": pretrained["model"]}
+    return MODELS[name], model_args, backbone, {**own, "pretrained": pretrained["backbone"]}
 
 
 def _check_model(config: Config) -> None:
@@ -271,6 +266,21 @@ def _loss_arguments(component: Component) -> dict[str, Any]:
             f"got {describe(weights)}"
         )
     return {**args, "weights": [float(weight) for weight in weights]}
+
+
+def _check_losses(config: Config) -> None:
+    if not config.loss:
+        raise ConfigError(f"{config.file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+    given = []
+    for component in config.loss:
+        given.append(_loss_arguments(component).get("weights"))
+        _check_class_weights(config, component)
+    # the main output is what is evaluated and used, and in eval mode it is the only one there is
+    if all(weights is not None and not weights[0] for weights in given):
+        raise ConfigError(
+            f"{config.loss[0].where}.weights: the first weight is the main output's and must be above 0, "
+            f"got {describe(given[0])}"
+        )
 
 
 def _check_class_weights(config: Config, component: Component) -> None:

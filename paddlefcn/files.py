@@ -6,11 +6,13 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from paddlefcn.errors import OutputError, RunError
 
@@ -18,6 +20,29 @@ MANIFEST = "manifest.json"
 # the user's to mend, unlike a full or failing disk: permissions, a read-only disk, a place that cannot be
 _MENDABLE = "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOENT ENAMETOOLONG ELOOP"
 _NOT_ALLOWED = tuple(getattr(errno, name) for name in _MENDABLE.split() if hasattr(errno, name))
+
+
+def read_bytes(path: str | Path, max_bytes: int) -> bytes:
+    """A plain file's content, read without waiting for a pipe's writer or a device's end.
+
+    Raises:
+        OSError: no such file, no plain one, or more bytes than `max_bytes`; its strerror says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+            raise OSError(errno.EINVAL, f"is {kind}; expected a file", str(path))
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"more than {max_bytes} bytes; this is not such a file", str(path))
+    return content
+
+
+def read_text(path: str | Path, max_bytes: int = 1 << 28) -> str:
+    """`read_bytes` as text in UTF-8; UnicodeDecodeError if it is none."""
+    return read_bytes(path, max_bytes).decode("utf-8")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -50,6 +75,45 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def open_output(path: str | Path, overwrite: bool) -> Path:
+    """Makes the output folder; a non-empty one is refused without `overwrite`, and emptied with it.
+
+    Raises:
+        OutputError: the folder is not empty, is a file, or holds the working folder.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"output {folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
+        if Path.cwd().resolve().is_relative_to(folder.resolve()) or (folder / ".git").exists():
+            raise OutputError(f"output folder {folder} holds more than results; choose another")
+        with said(folder):
+            shutil.rmtree(folder)
+    with said(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes JSON beside the target and renames it; NaN and infinities become null."""
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if hasattr(value, "tolist"):  # numpy numbers and arrays
+        return _finite(value.tolist())
+    return value
+
+
 @contextlib.contextmanager
 def said(path: Path) -> Iterator[None]:
     """Names the file when the disk is full or the folder cannot be written to."""
@@ -59,6 +123,25 @@ def said(path: Path) -> Iterator[None]:
         if error.errno in _NOT_ALLOWED:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         raise RunError(f"writing {path} failed: {error.strerror or error}") from error
+
+
+def lock(stream: IO[Any]) -> bool:
+    """Whether this process has the open file to itself from now on, until it closes it or dies.
+
+    A POSIX record lock: a forked worker does not inherit it.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sync_folder(path: Path) -> None:
@@ -78,24 +161,51 @@ def write_folder(target: Path, files: dict[str, bytes]) -> None:
     A folder that stands there is replaced; it is only taken away once the new one is complete
     (`recover_folder` undoes a replacement that was cut short).
     """
+    with _new_folder(target) as partial:
+        manifest = {name: _write_durably(partial / name, content) for name, content in files.items()}
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
+
+
+def replace_in_folder(target: Path, name: str, content: bytes) -> None:
+    """Replaces one file of a folder that `write_folder` made, and its line of the manifest, in one step.
+
+    The other files are linked, not copied, where the disk can.
+    """
+    manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+    with _new_folder(target) as partial:
+        for other in manifest:
+            if other != name:
+                try:
+                    os.link(target / other, partial / other)
+                except OSError:  # a disk without links
+                    shutil.copyfile(target / other, partial / other)
+        manifest[name] = _write_durably(partial / name, content)
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside the target that takes its place once everything in it is written."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         with said(target):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            manifest = {}
-            for name, content in files.items():
-                with open(partial / name, "wb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                manifest[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
+            yield partial
             sync_folder(partial)
             _swap(partial, target)
     except (OutputError, RunError):
         shutil.rmtree(partial, ignore_errors=True)  # gives the space of a half-written folder back
         raise
+
+
+def _write_durably(path: Path, content: bytes) -> dict[str, Any]:
+    """Writes a file to the disk itself; returns its line of the manifest."""
+    with open(path, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _swap(partial: Path, target: Path) -> None:
@@ -132,3 +242,12 @@ def damage(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is not readable"
     return None
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -45,6 +45,10 @@ class ClassScores:
     pixels: int
 
 
+# the scores of a whole split, as they are called in records, in JSON and in `train.best`
+SCORES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
+
+
 @dataclass(frozen=True)
 class Scores:
     """Every score of a confusion matrix, each within 0..1, or None where nothing was scored.

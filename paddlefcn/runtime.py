@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
@@ -32,6 +33,8 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
         UserError: paddle is not installed, or its installation is broken.
     """
     made: dict[str, str] = {}
+    # on a fresh machine it says in the middle of a training that it looks at the fonts
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if "paddle" in sys.modules:
         return made
     settings = {"OMP_NUM_THREADS": str(_cores()), "MKL_DEBUG_CPU_TYPE": "5"}

@@ -351,7 +351,7 @@ def main() -> int:
 
     runtime.prepare()
     # imported once, before the forks; nothing is computed in this process, so it has no threads to lose
-    for module in ("build", "commands.train", "engine.train", "engine.records", "plots", "visualize"):
+    for module in ("build", "training", "engine.records", "plots", "visualize"):
         __import__(f"paddlefcn.{module}")
     bad = total = 0
     print("| workers | moment | state found | largest difference |\n|---|---|---|---|")

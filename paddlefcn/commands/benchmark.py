@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, write_json
+from paddlefcn.commands.common import add_common, add_config, add_json, load
 from paddlefcn.errors import RunError, UserError
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -88,32 +89,31 @@ def _measured(config: Config, args: argparse.Namespace) -> dict[str, Any]:
 
 def _time_steps(config: Config, size: tuple[int, int], warmup: int, iters: int) -> list[dict[str, float]]:
     import numpy as np
-    import paddle
 
     from paddlefcn import build
+    from paddlefcn.data.loader import Batch
+    from paddlefcn.engine.step import TrainStep
 
-    model = build.build_model(config, pretrained=False)
-    losses = build.build_losses(config, model)
-    optimizer = build.build_optimizer(config, model)
-    optimizer.set_lr(1e-3)
     rng = np.random.default_rng(0)
     shape = (config.train.batch_size, config.data.normalize.channels, *size)
-    image = paddle.to_tensor(rng.standard_normal(shape, dtype=np.float32))
-    label = paddle.to_tensor(rng.integers(0, config.data.num_classes, (shape[0], *size)))
+    image = rng.standard_normal(shape, dtype=np.float32)
+    label = rng.integers(0, config.data.num_classes, (shape[0], *size))
+    batch = Batch(image, label, ["random"] * shape[0])
+    times: list[float] = []
+
+    def mark(phase: str) -> None:
+        _wait()  # a GPU works ahead: wait for the result before looking at the clock
+        times.append(time.perf_counter())
+
+    model = build.build_model(config, pretrained=False)
+    step = TrainStep(
+        model, build.build_losses(config, model), build.build_optimizer(config, model), mark=mark
+    )
     model.train()
     steps = []
     for _ in range(warmup + iters):
-        times = [time.perf_counter()]
-        loss = losses(model(image), label)
-        loss.item()  # a GPU works ahead: wait for the result before looking at the clock
-        times.append(time.perf_counter())
-        loss.backward()
-        _wait()
-        times.append(time.perf_counter())
-        optimizer.step()
-        optimizer.clear_grad()
-        _wait()
-        times.append(time.perf_counter())
+        times[:] = [time.perf_counter()]
+        step([batch], 1e-3)
         spans = [after - before for before, after in itertools.pairwise(times)]
         steps.append(dict(zip(_PHASES, [*spans, times[-1] - times[0]])))
     return steps[warmup:]

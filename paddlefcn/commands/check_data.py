@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, write_json
+from paddlefcn.commands.common import add_common, add_config, add_json, load
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -89,7 +90,7 @@ def _draw(report: Report, config: Config, path: str) -> None:
     panels = picture.subplots(1, len(report.splits), squeeze=False)[0]
     for axes, split in zip(panels, report.splits):
         shares = list(zip(report.class_names, range(len(report.class_names)), split.shares().tolist()))
-        plot_shares(axes, shares, config.data.palette)
+        plot_shares(axes, shares, config.classes)
         axes.set_title(f"{split.name}: class shares of {split.images} masks")
     buffer = io.BytesIO()
     FigureCanvasAgg(picture).print_png(buffer)

@@ -1,16 +1,12 @@
-"""What several commands share: their common arguments, the start of the runtime, safe output."""
+"""What several commands share: their common arguments and the start of the runtime."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from paddlefcn.errors import OutputError
-from paddlefcn.files import said
+from paddlefcn.errors import ConfigError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -18,7 +14,12 @@ if TYPE_CHECKING:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """-c/--config and -o/--opts."""
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="a YAML recipe")
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="a YAML recipe, or the name of one of this library's (where a run is named: default its own)",
+    )
     parser.add_argument(
         "-o",
         "--opts",
@@ -44,10 +45,28 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def load(args: argparse.Namespace) -> Config:
-    """The config of `--config` and `--opts`, validated; ConfigError if it cannot be right."""
+    """The recipe of `--config`, else of the run that `--weights` or `--resume` names, with `--opts`.
+
+    Raises:
+        ConfigError: no recipe is named, or it cannot be right.
+    """
     from paddlefcn.config import load_config
 
+    if args.config is None:
+        args.config = str(_recipe_of_the_run(args))
     return load_config(args.config, args.opts)
+
+
+def _recipe_of_the_run(args: argparse.Namespace) -> Path:
+    """The config.yml of the run that the arguments name; nearest above the weights."""
+    named = getattr(args, "weights", None) or getattr(args, "resume", None)
+    if not isinstance(named, str):
+        raise ConfigError("-c/--config: missing; give a recipe, or the name of a shipped one (-c quickstart)")
+    place = Path(named).absolute()
+    for folder in (place, *list(place.parents)[:3]):  # RUN/checkpoints/iter_8/model.safetensors
+        if (folder / "config.yml").is_file():
+            return folder / "config.yml"
+    raise ConfigError(f"-c/--config: missing, and {named} is of no run with a config.yml of its own")
 
 
 def start(args: argparse.Namespace) -> str:
@@ -56,44 +75,3 @@ def start(args: argparse.Namespace) -> str:
 
     runtime.prepare()
     return runtime.select_device(args.device)
-
-
-def open_output(path: str | Path, overwrite: bool) -> Path:
-    """Makes the output folder; a non-empty one is refused without `overwrite`, and emptied with it.
-
-    Raises:
-        OutputError: the folder is not empty, is a file, or holds the working folder.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"output {folder} is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
-        if Path.cwd().resolve().is_relative_to(folder.resolve()) or (folder / ".git").exists():
-            raise OutputError(f"output folder {folder} holds more than results; choose another")
-        with said(folder):
-            shutil.rmtree(folder)
-    with said(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Writes JSON beside the target and renames it; NaN and infinities become null."""
-    from paddlefcn.files import write_text
-
-    text = json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False)
-    write_text(path, text + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if hasattr(value, "tolist"):  # numpy numbers and arrays
-        return _finite(value.tolist())
-    return value

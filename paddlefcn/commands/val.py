@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, open_output, start, write_json
-from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
+from paddlefcn.commands.common import add_common, add_config, load, start
+from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.scoring import (
+    add_scoring,
+    check_report_files,
+    make_scorer,
+    print_report,
+    write_report,
+)
 from paddlefcn.errors import UserError
+from paddlefcn.files import open_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     parser.add_argument("--split", default="val", help="train, val or test (default: val)")
     add_inference(parser)
-    parser.add_argument(
-        "--convention",
-        default="paper",
-        choices=("paper", "mmsegmentation", "paddleseg"),
-        help="how absent classes count in the means (default: paper, which leaves them out)",
-    )
-    parser.add_argument("--confusion", action="store_true", help="print the confusion matrix too")
+    add_scoring(parser)
     parser.add_argument(
         "--worst", type=int, default=0, metavar="N", help="a gallery of the N images with the lowest mean IoU"
     )
@@ -42,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where pictures go: confusion.png, worst.png (default with --worst: output/val_CONFIG)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
-    add_json(parser)
     add_common(parser)
 
 
@@ -50,43 +50,33 @@ def run(args: argparse.Namespace) -> int:
     """Prints the scores; writes them as JSON, and pictures, where asked to."""
     config = load(args)
     start(args)
-    from paddlefcn.build import build_dataset, build_losses, build_resize, validate
-    from paddlefcn.engine.evaluate import evaluate
-    from paddlefcn.engine.progress import Steps
+    from paddlefcn.build import validate
+    from paddlefcn.evaluation import score
 
     validate(config)
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
-    way = inference(args, config)
-    dataset = build_dataset(config, args.split)
-    model = load_network(args, config)
-    losses = build_losses(config, model)
+    check_report_files(args)
+    data = config.data
+    worst = Worst(args.worst, data.num_classes, data.ignore_index)
+    scorer = make_scorer(args, data.classes, data.ignore_index)
     output = _output(args)
-    worst = Worst(args.worst, config.data.num_classes, config.data.ignore_index)
-    began = time.perf_counter()
-    result = evaluate(
-        model,
-        dataset,
-        normalize=config.data.normalize,
-        resize=build_resize(config),
-        inference=way,
-        loss=lambda logits, label: losses([logits], label),
-        num_workers=config.data.num_workers,
-        class_names=config.data.classes,
-        convention=args.convention,
-        progress=Steps(args.split),
-        on_image=worst.look if args.worst else None,
+    scored = score(
+        config,
+        args.weights,
+        scorer,
+        split=args.split,
+        inference=inference(args, config),
+        on_image=worst.look if args.worst else lambda result: None,
     )
-    seconds = time.perf_counter() - began
-    scores = result.scores
-    print(scores.table())
-    print(f"loss {result.loss:.4f}; {scores.images / seconds:.2f} images/s")
-    print(confusion_table(scores) if args.confusion else confused_pairs(scores))
-    if args.json:
-        write_json(args.json, {**scores.to_dict(), "val_loss": result.loss, "split": args.split})
+    for message in scored.bad.values():
+        print(f"left out: {message}")
+    rate = scored.report.scores.images / scored.seconds
+    print_report(args, scored.report, f"loss {scored.loss:.4f}; {rate:.2f} images/s")
+    write_report(args, scored.report, scored.record())
     if output is not None:
-        _pictures(output, scores, worst, dataset, config)
-    return 0
+        _pictures(output, scored.report.scores, worst, scored.dataset, config)
+    return 1 if scored.bad else 0
 
 
 class Worst:
@@ -117,33 +107,6 @@ class Worst:
         return [(-index, -iou, right, pred) for iou, index, right, pred in sorted(self._heap, reverse=True)]
 
 
-def confused_pairs(scores: Scores, count: int = 5) -> str:
-    """The classes most often taken for another, by their share of the class's pixels."""
-    found = []
-    for row, entry in zip(scores.confusion_matrix, scores.per_class):
-        for column, pixels in enumerate(row):
-            if pixels and scores.per_class[column] is not entry:
-                found.append((pixels / entry.pixels, entry.name, scores.per_class[column].name))
-    found.sort(key=lambda pair: -pair[0])
-    said = ", ".join(f"{truth} as {taken} ({share:.0%})" for share, truth, taken in found[:count])
-    return f"most confused: {said}" if said else "no pixel confused"
-
-
-def confusion_table(scores: Scores) -> str:
-    """Rows: truth, columns: prediction; of each class's pixels the share in per cent."""
-    from paddlefcn.metrics import columns, padded
-
-    names = [entry.name for entry in scores.per_class]
-    width = max(columns(name) for name in names) + 2
-    lines = [padded("truth \\ prediction, %", width + 2)]
-    numbers = "".join(f"{index:>6}" for index in range(len(names)))
-    lines.append(" " * (width + 4) + numbers)
-    for index, (row, entry) in enumerate(zip(scores.confusion_matrix, scores.per_class)):
-        cells = "".join(f"{100 * n / entry.pixels:>6.1f}" if entry.pixels else f"{'-':>6}" for n in row)
-        lines.append(f"{index:>3} {padded(entry.name, width)}{cells}")
-    return "\n".join(lines)
-
-
 def _output(args: argparse.Namespace) -> Path | None:
     if args.output is not None:
         return open_output(args.output, args.overwrite)
@@ -164,13 +127,12 @@ def _pictures(
     from paddlefcn.plots import plot_confusion
     from paddlefcn.visualize import gallery, preview, write_picture
 
-    data = config.data
     plot_confusion(scores, output / "confusion.png")
     rows = []
     for rank, (index, iou, right, pred) in enumerate(worst.ranked(), start=1):
         image, label = dataset.read(index)
         name = dataset.samples[index].name
-        picture = preview(image, label, pred, data.palette, data.ignore_index)
+        picture = preview(image, label, pred, config.classes)
         write_picture(output / "worst" / f"{rank:03}_{Path(name).stem}.png", picture)
         rows.append((f"{name}: mean IoU {iou:.3f}, pixel accuracy {right:.3f}", picture))
         print(f"{rank:>3}. {rows[-1][0]}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from paddlefcn.arguments import NotEmpty, Pattern, Range, nearest
+from paddlefcn.classes import Classes
 from paddlefcn.config.data_section import DataConfig, read_data
 from paddlefcn.config.sections import Component, Node
 from paddlefcn.config.stages import stage_trees
@@ -74,6 +75,11 @@ class Config:
     tree: Mapping[str, Any]
     stages: tuple[Config, ...] = ()
 
+    @property
+    def classes(self) -> Classes:
+        """Names, colours and the ignored id, as one."""
+        return Classes(self.data.classes, self.data.palette, self.data.ignore_index)
+
     def to_yaml(self) -> str:
         """The resolved recipe; loading it again gives an equal config."""
         return yaml.safe_dump(_plain(self.tree), sort_keys=False, allow_unicode=True)
@@ -89,9 +95,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: anything in it that cannot be right, before any data or device is touched.
     """
-    file = Path(path)
-    if not file.exists() and not file.is_absolute():
-        file = _shipped(file)
+    file = _find(Path(path))
     tree = apply_options(load_yaml(file), options)
     return parse_config(tree, str(file))
 
@@ -101,7 +105,7 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
     root = Node(tree, file, "")
     for key in root.value:
         if key not in (*_NEEDED, *_OPTIONAL):
-            raise root.error("", f"unknown key {key!r}{nearest(key, (*_NEEDED, *_OPTIONAL))}")
+            raise root.error("", f"unknown key {key!r}{_section_of(key)}")
     missing = [name for name in _NEEDED if name not in tree]
     if missing:
         raise ConfigError(f"{file}: section {missing[0]!r} is missing")
@@ -109,6 +113,15 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
     if not stages:
         return _parse_sections(tree, file, {})
     return dataclasses.replace(stages[-1], tree=tree, stages=stages)
+
+
+def _section_of(key: str) -> str:
+    """For a key at the top that belongs into a section: which; else the nearest section."""
+    homes = [("train", TrainConfig), ("data", DataConfig)]
+    found = [name for name, section in homes if key in (field.name for field in dataclasses.fields(section))]
+    if found:
+        return f"; did you mean {found[0]}.{key}?"
+    return nearest(key, (*_NEEDED, *_OPTIONAL))
 
 
 def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str]) -> Config:
@@ -138,12 +151,25 @@ def _train(node: Node) -> TrainConfig:
     return train
 
 
-def _shipped(file: Path) -> Path:
-    """`configs/NAME.yml` of the package, where the working folder has no such file."""
+def _find(file: Path) -> Path:
+    """The file itself, else the shipped recipe of this name: `quickstart`, `configs/quickstart.yml`.
+
+    Raises:
+        ConfigError: a name that is neither, with the shipped ones.
+    """
+    if file.exists() or file.is_absolute():
+        return file
     relative = file.relative_to("configs") if file.parts[:1] == ("configs",) else file
     package = Path(__file__).parents[1]
     places = (package / "configs", package.parent / "configs")  # of a wheel, of a checkout
-    return next((place / relative for place in places if (place / relative).is_file()), file)
+    for place in places:
+        for name in (relative, relative.with_name(f"{relative.name}.yml")):
+            if (place / name).is_file():
+                return place / name
+    if len(file.parts) > 1:
+        return file
+    shipped = sorted({path.stem for place in places for path in place.glob("*.yml")})
+    raise ConfigError(f"config {file}: no such file or shipped recipe{nearest(file.stem, shipped)}")
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,9 @@ from paddlefcn.arguments import describe, nearest
 from paddlefcn.errors import ConfigError
 from paddlefcn.yaml_files import merge
 
+# in the metadata of a staged run's weights: "stage 1 of 3, FCN32s", and the type of its model
+STAGE_KEY, MODEL_KEY = "paddlefcn.stage", "paddlefcn.model"
+
 KEYS = ("model", "iters", "epochs", "batch_size", "learning_rate", "schedule")
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from paddlefcn.errors import WeightsError
-from paddlefcn.files import damage, recover_folder, write_folder, write_text
+from paddlefcn.files import damage, recover_folder, replace_in_folder, write_folder, write_text
 
 if TYPE_CHECKING:
     from paddlefcn.engine.averaging import Average
@@ -89,6 +89,12 @@ class Checkpoints:
         """Replaces best/."""
         write_folder(self.best, self._files(state, weights, training))
 
+    def restate(self, state: State) -> None:
+        """Writes a newer state into the checkpoint of its iteration, if there is one; weights stay."""
+        target = self.folder / f"iter_{state.iteration}"
+        if target.is_dir():
+            replace_in_folder(target, "state.json", _state_json(state))
+
     def _files(
         self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]
     ) -> dict[str, bytes]:
@@ -97,7 +103,7 @@ class Checkpoints:
                 {name: np.ascontiguousarray(value) for name, value in weights.items()}, self.metadata
             ),
             "training.npz": _npz(training),
-            "state.json": json.dumps(dataclasses.asdict(state), indent=1).encode(),
+            "state.json": _state_json(state),
         }
 
     def numbered(self) -> list[tuple[int, Path]]:
@@ -132,6 +138,10 @@ class Checkpoints:
         if notes:
             raise WeightsError(f"every checkpoint in {self.folder} is damaged; the newest: {notes[0]}")
         return None, []
+
+
+def _state_json(state: State) -> bytes:
+    return json.dumps(dataclasses.asdict(state), indent=1).encode()
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,10 @@ import types
 from typing import Any
 
 
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """Raised by `Interrupts.check`, for work that can be given up and repeated."""
+
+
 class Interrupts:
     """Within `with Interrupts() as interrupts:`, `interrupts.code` becomes 130 or 143 at a signal.
 
@@ -30,6 +34,11 @@ class Interrupts:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises Interrupted once a signal has come."""
+        if self.code:
+            raise Interrupted
 
     def _note(self, number: int, frame: types.FrameType | None) -> None:
         code = 128 + number

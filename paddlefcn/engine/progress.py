@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ class TrainingProgress:
         self._start_window()
 
     def _start_window(self) -> None:
-        self._since, self._steps, self._waiting, self._aside = time.perf_counter(), 0, 0.0, 0.0
+        self._since, self._steps, self._waiting, self._paused = time.perf_counter(), 0, 0.0, 0.0
         self._losses.clear()
 
     def waited(self, batches: Iterator[T]) -> T:
@@ -56,7 +57,7 @@ class TrainingProgress:
         due = iteration % self.log_iters == 0 or iteration == self.total
         if not (due or self.on_terminal):
             return None
-        seconds = max(time.perf_counter() - self._since - self._aside, 1e-9)
+        seconds = max(time.perf_counter() - self._since - self._paused, 1e-9)
         rate = self._steps / seconds
         clock = {"images_per_second": rate * self.images, "data_share": min(1.0, self._waiting / seconds)}
         mean_loss = sum(self._losses) / len(self._losses) if self._losses else float("nan")
@@ -79,12 +80,14 @@ class TrainingProgress:
             tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
 
-    def aside(self, work: Callable[[], T]) -> T:
-        """Does something that is no training; its time does not count in images a second."""
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no training; its time does not count in images a second."""
         start = time.perf_counter()
-        result = work()
-        self._aside += time.perf_counter() - start
-        return result
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - start
 
     def close(self) -> None:
         self._bar.close()

@@ -69,7 +69,7 @@ class Records:
         self._timing = Lines(folder / "timing.jsonl")
         self._window: list[Record] = []
         shutil.rmtree(folder / "vdl", ignore_errors=True)
-        self._vdl = VisualLog(folder / "vdl", display_name="run")
+        self._vdl = VisualLog(folder / "vdl", display_name=folder.name)
         for record in self.metrics:
             self._show(record)
         for record in timing:
@@ -133,13 +133,13 @@ class Records:
             losses = [item["loss"] for item in self._window if item["loss"] is not None]
             if losses:
                 self._vdl.add_scalar("loss/train", sum(losses) / len(losses), step)
-            self._vdl.add_scalar("learning_rate", record["learning_rate"], step)
+            self._vdl.add_scalar("train/learning_rate", record["learning_rate"], step)
             self._window = []
 
     def _show_timing(self, record: Record) -> None:
         for name, value in record.items():
             if name != "iter":
-                self._vdl.add_scalar(f"timing/{name}", value, record["iter"])
+                self._vdl.add_scalar(f"train/{name}", value, record["iter"])
 
 
 def _line(record: Record) -> str:

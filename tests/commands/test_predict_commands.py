@@ -180,10 +180,10 @@ def test_infer_says_what_is_wrong_with_a_model_folder(made, tmp_path, capsys):
 def test_an_export_that_fails_its_parity_check_exits_1_and_leaves_nothing(
     made, tmp_path, monkeypatch, capsys
 ):
-    import paddlefcn.export
+    from paddlefcn.deploy.engines import PaddleEngine
 
-    real = paddlefcn.export.run_engine
-    monkeypatch.setattr(paddlefcn.export, "run_engine", lambda engine, x: real(engine, x) + 1)
+    real = PaddleEngine.__call__
+    monkeypatch.setattr(PaddleEngine, "__call__", lambda engine, x: real(engine, x) + 1)
     assert main(arguments("export", made, "--output", tmp_path / "out")) == 1
     assert "failed its parity check" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -229,16 +229,30 @@ def test_the_gallery_holds_the_images_that_score_lowest_the_worst_first(made, tm
 def test_the_convention_is_used_and_written(made, tmp_path):
     found = {}
     for convention in ("paper", "paddleseg"):
-        given = ["--convention", convention, "--json", tmp_path / "v.json"]
+        given = ["--convention", convention, "--json", tmp_path / "v.json", "--overwrite"]
         assert main(arguments("val", made, *given)) == 0
         found[convention] = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))["convention"]
     assert found == {"paper": "paper", "paddleseg": "paddleseg"}
 
 
+def test_val_scores_borders_and_records_what_was_scored_with_what(made, tmp_path, capsys):
+    given = ["--borders", "--json", tmp_path / "v.json", "--per-image", tmp_path / "v.csv", "--flip"]
+    assert main(arguments("val", made, *given)) == 0
+    assert "boundary IoU" in capsys.readouterr().out
+    found = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))
+    assert found["borders"]["boundary_iou"] > 0
+    assert len(found["per_image"]) == found["images"] == 6
+    assert np.sum([image["true"] for image in found["per_image"]]) == np.sum(found["confusion_matrix"])
+    assert found["weights"]["file"] == str((made / "net.safetensors").resolve())
+    assert found["inference"] == {"scales": [1.0], "flip": True, "windows": None}
+    assert found["recipe"]["tree"]["model"]["type"] == "FCN8s"
+    assert len((tmp_path / "v.csv").read_text(encoding="utf-8").splitlines()) == 7
+
+
 def test_windows_and_scales_are_scored_by_val(made, tmp_path):
     found = []
     for way in ([], ["--sliding"], ["--multi-scale", "0.5", "1", "--flip"]):
-        assert main(arguments("val", made, *way, "--json", tmp_path / "v.json")) == 0
+        assert main(arguments("val", made, *way, "--json", tmp_path / "v.json", "--overwrite")) == 0
         found.append(json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))["pixel_accuracy"])
     assert len(set(found)) == 3
 

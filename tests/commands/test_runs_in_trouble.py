@@ -18,8 +18,9 @@ from safetensors.numpy import load_file
 
 from paddlefcn.commands import main
 from paddlefcn.data.shapes import Shapes
+from paddlefcn.engine.loop import Loop
 from paddlefcn.engine.progress import TrainingProgress
-from paddlefcn.engine.train import Trainer
+from paddlefcn.engine.step import TrainStep
 from paddlefcn.losses import WeightedLosses
 
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -138,7 +139,7 @@ def test_a_data_set_that_fails_by_its_own_bug_is_one_line(tiny, capsys, monkeypa
     def fail(self, index, channels, labels):
         return 1 / 0
 
-    monkeypatch.setattr("paddlefcn.data.checks.quick_look", lambda *arguments, **more: [])
+    monkeypatch.setattr("paddlefcn.training.run.quick_look", lambda *arguments, **more: [])
     monkeypatch.setattr(Shapes, "read_raw", fail)
     assert main(["train", *tiny("data.num_workers=0")]) == 1
     assert "reading train_00000 failed: ZeroDivisionError: division by zero" in last_line(capsys)
@@ -162,18 +163,17 @@ def nan_at(monkeypatch, *calls):
 def test_steps_without_a_finite_loss_are_left_out_and_spoil_nothing(tiny, tmp_path, capsys, monkeypatch):
     nan_at(monkeypatch, 3)
     before = {}
-    step = Trainer._step
+    step = TrainStep.__call__
 
     def look(self, *arguments):
-        if self.state.iteration == 2:
-            before.update({name: value.numpy() for name, value in self.model.state_dict().items()})
-        loss = step(self, *arguments)
-        if self.state.iteration == 2:
+        before.update({name: value.numpy() for name, value in self.model.state_dict().items()})
+        result = step(self, *arguments)
+        if not result.is_finite:
             for name, value in self.model.state_dict().items():  # BatchNorm's statistics among them
                 np.testing.assert_array_equal(before[name], value.numpy(), err_msg=name)
-        return loss
+        return result
 
-    monkeypatch.setattr(Trainer, "_step", look)
+    monkeypatch.setattr(TrainStep, "__call__", look)
     assert main(["train", *tiny("train.on_nan=skip 1")]) == 0
     assert any(name.endswith("_mean") for name in before)
     output = capsys.readouterr().out
@@ -183,6 +183,21 @@ def test_steps_without_a_finite_loss_are_left_out_and_spoil_nothing(tiny, tmp_pa
     assert "1 steps left out" in output
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert [record["iter"] for record in records if record.get("loss", 0) is None] == [3]
+
+
+def test_an_evaluation_that_fails_loses_no_iteration(tiny, tmp_path, capsys, monkeypatch):
+    def fail(self, model, check):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paddlefcn.engine.validation.Validation.__call__", fail)
+        assert main(["train", *tiny("train.eval_iters=3", "train.save_iters=100")]) == 1
+    assert whole(tmp_path) == ["iter_3"]
+    capsys.readouterr()
+    assert main(["train", *tiny("train.eval_iters=3", "train.save_iters=100"), "--resume"]) == 0
+    assert "going on from" in capsys.readouterr().out
+    evaluated = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert [record["iter"] for record in evaluated if "mean_iou" in record] == [3, 6, 8]
 
 
 def test_more_of_them_than_allowed_stop_the_run(tiny, tmp_path, capsys, monkeypatch):
@@ -220,15 +235,15 @@ def test_a_run_stopped_before_its_last_evaluation_learns_its_score(tiny, tmp_pat
     best, metrics = (run / "best" / "state.json").read_bytes(), (run / "metrics.jsonl").read_bytes()
     shutil.rmtree(run / "checkpoints" / "iter_8")
     with monkeypatch.context() as patch:
-        real = Trainer._evaluate
+        real = Loop._evaluate
 
-        def interrupted(self, records, progress, interrupts):
+        def interrupted(self, interrupts):
             if self.state.iteration == 8:
                 interrupts.code = 130
                 return
-            real(self, records, progress, interrupts)
+            real(self, interrupts)
 
-        patch.setattr(Trainer, "_evaluate", interrupted)
+        patch.setattr(Loop, "_evaluate", interrupted)
         assert main(["train", *tiny(), "--resume"]) == 130
     assert json.loads((run / "checkpoints" / "iter_8" / "state.json").read_text())["evaluated"] == 4
     assert main(["train", *tiny(), "--resume"]) == 0

@@ -87,7 +87,7 @@ def test_the_visualdl_log_of_a_resumed_run_has_the_earlier_pictures_and_scores(t
         reader = LogReader(file_path=str(path))
         tags = reader.get_tags()
         images = {tag: [image.id for image in reader.get_data("image", tag)] for tag in tags["image"]}
-        scores = [tag for tag in tags["scalar"] if not tag.startswith("timing/")]
+        scores = [tag for tag in tags["scalar"] if not tag.startswith("train/")]
         return images, {tag: [(p.id, p.value) for p in reader.get_data("scalar", tag)] for tag in scores}
 
     assert main(["train", *tiny()]) == 0
@@ -180,3 +180,28 @@ def test_a_signal_ends_the_iteration_writes_a_checkpoint_and_resumes(
     assert errors == ""
     assert main(["train", *tiny("data.num_workers=1"), "--resume"]) == 0
     _assert_same(_files(uninterrupted), _files(tmp_path / "run"))
+
+
+def test_a_run_brings_its_own_recipe(uninterrupted, tmp_path, capsys):
+    assert main(["val", "--weights", str(uninterrupted), "--json", str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["recipe"]["file"] == str(uninterrupted / "config.yml")
+    weights = uninterrupted / "checkpoints" / "iter_8" / "model.safetensors"
+    assert main(["val", "--weights", str(weights)]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(uninterrupted)]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "-c/--config: missing; give a recipe, or the name of a shipped one (-c quickstart)"),
+        (["train", "-c", "quickstrat"], "no such file or shipped recipe; did you mean 'quickstart'?"),
+        (["train", "-c", "quickstart", "-o", "batch_size=4"], "did you mean train.batch_size?"),
+        (["val", "--weights", "/tmp/no.safetensors"], "is of no run with a config.yml of its own"),
+    ],
+)
+def test_what_names_no_recipe_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err

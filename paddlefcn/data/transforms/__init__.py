@@ -1,0 +1,31 @@
+"""Augmentation: (image HxWxC, label HxW, rng) -> (image, label).
+
+Images are uint8, uint16 or float32 with any number of channels, and keep dtype and range. All chance
+comes from `rng`, so that a sample is the same whichever worker makes it. `fill` (the value that
+normalises to 0) and `ignore_index` are what stands outside the picture; the config provides them.
+"""
+
+from __future__ import annotations
+
+from paddlefcn.data.transforms.base import Compose, Transform
+from paddlefcn.data.transforms.bending import ElasticDeform
+from paddlefcn.data.transforms.color import ColorJitter, RandomGamma
+from paddlefcn.data.transforms.crops import RandomCrop
+from paddlefcn.data.transforms.geometry import RandomFlip, RandomRotate90, RandomScale
+from paddlefcn.data.transforms.quality import RandomBlur, RandomNoise
+from paddlefcn.data.transforms.warps import RandomRotation
+
+__all__ = [
+    "ColorJitter",
+    "Compose",
+    "ElasticDeform",
+    "RandomBlur",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomGamma",
+    "RandomNoise",
+    "RandomRotate90",
+    "RandomRotation",
+    "RandomScale",
+    "Transform",
+]

@@ -1,0 +1,93 @@
+"""Colours and grey levels. The label stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from paddlefcn.data.images import check_number
+from paddlefcn.data.transforms.base import Pair, as_type, interval
+from paddlefcn.errors import DataError
+
+
+class ColorJitter:
+    """Changes brightness, contrast, saturation and hue in the image's own range.
+
+    A value v draws a factor of 1-v..1+v; `hue` is in turns (0.5 is half the colour circle, drawn from
+    -hue..hue, as a rotation about the grey axis). Saturation and hue leave grey images as they are; for
+    2 or more than 3 channels they must be 0.
+    """
+
+    def __init__(
+        self, brightness: float = 0.3, contrast: float = 0.3, saturation: float = 0.3, hue: float = 0.0
+    ) -> None:
+        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+            check_number(f"ColorJitter {name}", value, 0, 1)
+        check_number("ColorJitter hue", hue, 0, 0.5)
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pair:
+        spreads = (self.brightness, self.contrast, self.saturation)
+        brightness, contrast, saturation = (1 + spread * rng.uniform(-1, 1) for spread in spreads)
+        hue = self.hue * rng.uniform(-1, 1)
+        channels = image.shape[2]
+        if channels not in (1, 3) and (self.saturation or self.hue):
+            raise DataError(
+                f"ColorJitter: an image of {channels} channels has no saturation and hue; set both to 0 in "
+                f"data.train_transforms"
+            )
+        # contrast is about the mean, so the whole is one affine map of the colours
+        mean = float(image.mean(dtype=np.float64))
+        gain, shift = brightness * contrast, brightness * mean * (1 - contrast)
+        if channels != 3 or not (self.saturation or self.hue):
+            return _affine(image, gain, shift), label
+        matrix = np.empty((3, 4))
+        matrix[:, :3] = gain * _color_matrix(saturation, hue)
+        matrix[:, 3] = shift
+        return cv2.transform(np.ascontiguousarray(image), matrix), label
+
+
+class RandomGamma:
+    """Raises grey levels to a power drawn from `range`; the ends of the range stay where they are.
+
+    The range is that of the integer type, and of a float image the values it holds.
+    """
+
+    def __init__(self, range: Sequence[float] = (0.7, 1.4), p: float = 1.0) -> None:
+        self.range = interval("RandomGamma range", range, 0.05, 20)
+        check_number("RandomGamma p", p, 0, 1)
+        self.p = p
+
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pair:
+        chance, gamma = rng.random(), rng.uniform(*self.range)
+        if chance >= self.p:
+            return image, label
+        if image.dtype == np.uint8:
+            table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+            return table[image], label
+        integer = image.dtype.kind == "u"
+        low, high = (0.0, 65535.0) if integer else (float(image.min()), float(image.max()))
+        if high <= low:
+            return image, label
+        out = low + (high - low) * ((image.astype(np.float32) - low) / (high - low)) ** np.float32(gamma)
+        return as_type(out, image.dtype), label
+
+
+def _affine(image: np.ndarray, gain: float, shift: float) -> np.ndarray:
+    if image.dtype == np.uint8:
+        return as_type(np.arange(256) * gain + shift, image.dtype)[image]
+    return as_type(image.astype(np.float32) * np.float32(gain) + np.float32(shift), image.dtype)
+
+
+def _color_matrix(saturation: float, hue: float) -> np.ndarray:
+    """3x3: saturation about the luma (ITU-R 601), then a turn about the grey axis."""
+    luma = np.array([0.299, 0.587, 0.114])
+    saturate = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), luma)
+    angle = 2 * np.pi * hue
+    cosine, sine = np.cos(angle), np.sin(angle)
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    rotate = cosine * np.eye(3) + sine * cross + (1 - cosine) * np.outer(axis, axis)
+    return rotate @ saturate

@@ -1,0 +1,208 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paddle
+
+from paddlefcn.engine.averaging import Average
+from paddlefcn.engine.checkpoint import Checkpoints, State, model_arrays
+from paddlefcn.engine.interrupt import Interrupted, Interrupts
+from paddlefcn.engine.progress import TrainingProgress
+from paddlefcn.engine.records import Records
+from paddlefcn.engine.step import StepResult, TrainStep
+from paddlefcn.engine.validation import Validation
+from paddlefcn.errors import RunError
+from paddlefcn.metrics import SCORES
+from paddlefcn.optim import load_optimizer_state, optimizer_state
+
+if TYPE_CHECKING:
+    from paddlefcn.data.loader import TrainLoader
+    from paddlefcn.engine.checkpoint import Checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long and how often; durations in optimisation steps.
+
+    A stage of a run goes on from iteration `start`, where the one before ended, to iteration `iters`; its
+    learning rate is that of a run of its own. best/ is the last stage's (`keep_best`).
+    """
+
+    iters: int
+    eval_iters: int
+    save_iters: int
+    seed: int
+    best: str
+    allowed_skips: int
+    start: int = 0
+    keep_best: bool = True
+
+    def due(self, iteration: int, every: int) -> bool:
+        """Whether something that is done every so often is done after this iteration; the last one always."""
+        return iteration > 0 and (iteration % every == 0 or iteration == self.iters)
+
+
+class Loop:
+    """Trains one network to the end of its plan: `run` is the loop, `restore` goes on from a checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        step: TrainStep,
+        schedule: Callable[[int], float],
+        loader: TrainLoader,
+        validation: Validation,
+        checkpoints: Checkpoints,
+        average: Average,
+        plan: Plan,
+        records: Records,
+        progress: TrainingProgress,
+    ) -> None:
+        self.step, self.schedule, self.loader, self.validation = step, schedule, loader, validation
+        self.checkpoints, self.average, self.plan = checkpoints, average, plan
+        self.records, self.progress = records, progress
+        self.model = step.model
+        self.state = State()
+        self.last_saved: Path | None = None
+        self._slots: dict[str, Any] | None = None  # as loaded, until the first step
+
+    def weights(self) -> dict[str, Any]:
+        """The network's weights as they are used: averaged, if there is an average."""
+        return model_arrays(self.model, self.average)[0]
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint: weights, optimizer, averages, best score."""
+        training = checkpoint.training
+        raw = {name[4:]: value for name, value in training.items() if name.startswith("raw/")}
+        self.model.set_state_dict({k: paddle.to_tensor(v) for k, v in (raw or checkpoint.weights).items()})
+        self.average.load(checkpoint.weights)
+        slots = {name[6:]: value for name, value in training.items() if name.startswith("optim/")}
+        load_optimizer_state(self.step.optimizer, self.model, slots)
+        self._slots = slots
+        self.state, self.last_saved = checkpoint.state, checkpoint.folder
+        self.checkpoints.settle(checkpoint.state.iteration)
+
+    def run(self) -> int:
+        """Trains to the end of the plan; returns 0, or 130 / 143 when a signal stopped it.
+
+        Raises:
+            RunError: the loss is not finite, or a file could not be written.
+            DataError: an image or mask that stops the run.
+        """
+        plan, state = self.plan, self.state
+        batches = self.loader.batches(start=state.iteration * self.step.accumulate)
+        self.model.train()
+        with Interrupts() as interrupts:
+            if plan.due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
+                self._evaluate(interrupts)
+            while state.iteration < plan.iters and not interrupts.code:
+                iteration = state.iteration + 1
+                learning_rate = self.schedule(iteration - plan.start)
+                paddle.seed(_seed(plan.seed, iteration))  # dropout follows from the iteration alone
+                taken = (self.progress.waited(batches) for _ in range(self.step.accumulate))
+                result = self.step(taken, learning_rate)
+                self._note(result, iteration, learning_rate)
+                self.average.update(iteration - plan.start)
+                state.iteration = iteration
+                if plan.due(iteration, plan.eval_iters) and not interrupts.code:
+                    self.save()  # before scoring, which can fail or be killed
+                    self._evaluate(interrupts)
+                elif plan.due(iteration, plan.save_iters) or interrupts.code:
+                    self.save()
+        return interrupts.code
+
+    def _note(self, result: StepResult, iteration: int, learning_rate: float) -> None:
+        """Writes a step down; one whose loss was not finite counts against the allowed ones."""
+        loss = result.loss if result.is_finite else None
+        if loss is None:
+            self._skip(result, iteration, learning_rate)
+        else:
+            self._slots = None
+        self.records.write({"iter": iteration, "loss": loss, "learning_rate": learning_rate})
+        clock = self.progress.step(iteration, loss, learning_rate)
+        if clock:
+            self.records.write_timing({"iter": iteration, **clock})
+
+    def _skip(self, result: StepResult, iteration: int, learning_rate: float) -> None:
+        facts = f"learning rate {learning_rate:.3g}, batch: {', '.join(result.names)}"
+        where = f"loss is {result.loss} at iteration {iteration} ({facts})"
+        self.state.skipped += 1
+        if self.state.skipped > self.plan.allowed_skips:
+            mend = "lower schedule.learning_rate or look at these files"
+            raise RunError(f"{where}; {self._last_good()}; {mend}")
+        allowed = f"{self.state.skipped} of {self.plan.allowed_skips} allowed"
+        self.progress.say(f"{where}; step left out ({allowed})")
+
+    def _last_good(self) -> str:
+        return f"last good checkpoint: {self.last_saved}" if self.last_saved else "no checkpoint yet"
+
+    def _check_weights(self) -> None:
+        """A step can spoil the weights while its own loss was finite: such weights are no checkpoint."""
+        for name, value in self.model.state_dict().items():
+            if not bool(paddle.isfinite(value).all()):
+                raise RunError(
+                    f"{name} is not finite after iteration {self.state.iteration} (learning rate "
+                    f"{self.step.optimizer.get_lr():.3g}); {self._last_good()}; lower schedule.learning_rate"
+                )
+
+    def _evaluate(self, interrupts: Interrupts) -> None:
+        """Scores the validation split, writes it down, and keeps the weights if they are the best."""
+        state = self.state
+        try:
+            with self.progress.paused(), self.average.applied():
+                result = self.validation(self.model, interrupts.check)
+        except Interrupted:
+            return
+        for number, picture in enumerate(self.validation.pictures()):
+            self.records.write_preview(number, picture, state.iteration)
+        scores = result.scores.to_dict()
+        state.evaluated = state.iteration
+        loss = result.loss if result.loss is not None and math.isfinite(result.loss) else None
+        self.records.write(
+            {"iter": state.iteration, "val_loss": loss, **{name: scores[name] for name in SCORES}}
+        )
+        score = scores[self.plan.best]
+        is_best = score is not None and (state.best_score is None or score > state.best_score)
+        if is_best:
+            state.best_score, state.best_iteration = score, state.iteration
+            if self.plan.keep_best:
+                with self.progress.paused():
+                    self.checkpoints.save_best(state, *self._arrays())
+        self.checkpoints.restate(state)
+        loss_text = "" if loss is None else f"val loss {loss:.4f}  "
+        self.progress.say(
+            f"eval at {state.iteration}: {loss_text}mean IoU {_four_digits(scores['mean_iou'])}  pixel "
+            f"accuracy {_four_digits(scores['pixel_accuracy'])}{'  (best so far)' if is_best else ''}"
+        )
+
+    def save(self) -> None:
+        """Writes a checkpoint of the state as it is.
+
+        Raises:
+            RunError: a weight is not finite, or the disk is full.
+        """
+        self.records.sync()
+        with self.progress.paused():
+            self._check_weights()
+            self.last_saved = self.checkpoints.save(self.state, *self._arrays())
+
+    def _arrays(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        weights, raw = model_arrays(self.model, self.average)
+        # Paddle 2 takes loaded momenta in with the first step, and until then says it has none
+        slots = optimizer_state(self.step.optimizer, self.model) if self._slots is None else self._slots
+        return weights, {**raw, **{f"optim/{name}": value for name, value in slots.items()}}
+
+
+def _seed(seed: int, iteration: int) -> int:
+    # spreads neighbouring iterations over the whole range, so that their streams have nothing in common
+    return (seed * 1_000_003 + iteration * 2_654_435_761) % 2**31
+
+
+def _four_digits(score: float | None) -> str:
+    return "none" if score is None else f"{score:.4f}"

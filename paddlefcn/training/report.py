@@ -1,0 +1,106 @@
+"""What a run says at its start and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paddlefcn.build import build_schedule, check_rate
+from paddlefcn.config.stages import unused_by_stages
+
+if TYPE_CHECKING:
+    from paddlefcn.config import Config
+    from paddlefcn.data.datasets import SegmentationDataset
+    from paddlefcn.engine.loop import Loop
+    from paddlefcn.losses import LossEntry
+    from paddlefcn.training.stages import Stage
+
+
+def opening_lines(
+    config: Config,
+    stages: Sequence[Stage],
+    loop: Loop,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+) -> list[str]:
+    """The network, its losses and data, what each stage will do, and what is worth a warning."""
+    part = stages[loop.state.stage - 1].config
+    trained = [parameter for parameter in loop.model.parameters() if not parameter.stop_gradient]
+    parameters = sum(int(parameter.size) for parameter in trained)
+    lines = [
+        f"{part.model.type}: {parameters:,} trained parameters; {len(train_set)} training "
+        f"and {len(val_set)} validation images, {part.data.num_classes} classes",
+        *[f"loss: {_weighted(entry)}" for entry in loop.step.losses.entries],
+        *[f"note: {line}" for line in unused_by_stages(config.tree)],
+    ]
+    for stage in stages:
+        lines += _stage_lines(stage, train_set)
+    return lines
+
+
+def _weighted(entry: LossEntry) -> str:
+    weights = ", ".join(f"{weight:g}" for weight in entry.weights)
+    return f"{type(entry.loss).__name__}, outputs weighted {weights}"
+
+
+def _stage_lines(stage: Stage, train_set: SegmentationDataset) -> list[str]:
+    """A stage's iterations and rates, and what about them should be known before hours are spent."""
+    lines: list[str] = []
+    schedule: Any = build_schedule(stage.config, total=stage.end - stage.start)
+    if stage.name is not None:
+        lines.append(
+            f"{stage}: iterations {stage.start + 1} to {stage.end}, "
+            f"{stage.config.schedule.type} from {schedule.learning_rate:g}"
+        )
+    longer = schedule.longer_than_the_run()
+    if longer:
+        place = "" if stage.name is None else f"{stage}: "
+        lines.append(f"note: {place}the schedule is longer than the run: {longer}")
+    warning = check_rate(stage.config, train_set, trained=stage.number > 1)
+    return [*lines, f"warning: {warning}"] if warning else lines
+
+
+def hparams(config: Config, stages: Sequence[Stage]) -> dict[str, Any]:
+    """What VisualDL shows of the recipe beside its scores."""
+    schedule: Any = build_schedule(config, total=stages[-1].end - stages[-1].start)
+    return {
+        "model": " > ".join(stage.config.model.type for stage in stages),
+        "optimizer": config.optimizer.type,
+        "schedule": config.schedule.type,
+        "learning_rate": float(schedule.learning_rate),
+        "batch_size": config.train.batch_size,
+        "seed": config.train.seed,
+    }
+
+
+def closing_lines(
+    folder: Path, stages: Sequence[Stage], loop: Loop, bad: Mapping[str, str], code: int
+) -> list[str]:
+    """What was left out, where everything is, and what to do next; `code` is the exit code."""
+    state = loop.state
+    lines = [f"{name}: left out ({message})" for name, message in bad.items()]
+    if bad:
+        lines.append(f"{len(bad)} bad image{'s' * (len(bad) > 1)} left out (data.on_bad_image: skip)")
+    if state.skipped:
+        lines.append(f"{state.skipped} steps left out because their loss was not finite")
+    if code:
+        return [
+            *lines,
+            f"stopped by a signal after iteration {state.iteration}; checkpoint "
+            f"{loop.last_saved}; go on with --resume {folder}",
+        ]
+    best = "none" if state.best_score is None else f"{state.best_score:.4f}"
+    return [
+        *lines,
+        f"done: best {loop.plan.best} {best} at iteration {state.best_iteration}",
+        f"  best weights   {folder / 'best'}",
+        f"  curves         {folder / 'curves.png'}",
+        f"  previews       {folder / 'preview'}",
+        f"  VisualDL       visualdl --logdir {folder / 'vdl'} --disable-telemetry",
+        "next:",
+        f"  python tools/val.py --weights {folder}",
+        f"  python tools/predict.py --weights {folder} --input IMAGE_OR_FOLDER --output {folder}/predicted",
+        f"  python tools/export.py --weights {folder} --output {folder}/exported",
+        *[f"  end of {stage}: {folder / 'checkpoints' / f'iter_{stage.end}'}" for stage in stages[:-1]],
+    ]
