@@ -76,7 +76,6 @@ class Kernels:
             raise RunError(f"accelerator: no memory for {size / 2**20:.0f} MB; lower batch_size or the crop")
         return int(address)
 
-
     def empty(self, shape: Sequence[int], dtype: str = "float32") -> paddle.Tensor:
         """An uninitialised tensor."""
         tensor = paddle.empty(shape, dtype)

@@ -136,7 +136,9 @@ def _forward(
     mean, variance = norm.running_mean, norm.running_variance
     if norm.batch:
         mean, variance = kernels.empty([channels]), kernels.empty([channels])
-        kernels.call("fcn_statistics", wide, y.data_ptr(), pixels, channels, mean.data_ptr(), variance.data_ptr())
+        kernels.call(
+            "fcn_statistics", wide, y.data_ptr(), pixels, channels, mean.data_ptr(), variance.data_ptr()
+        )
         for running, found in ((norm.running_mean, mean), (norm.running_variance, variance)):
             running.set_value(running * norm.momentum + found * (1 - norm.momentum))
     kernels.call(
@@ -159,9 +161,8 @@ class _Convolve(PyLayer):
     ) -> paddle.Tensor:
         output, ctx.saved = _forward(block, x, weight, bias, gamma, beta)
         ctx.block, ctx.shape = block, tuple(x.shape)
-        ctx.tensors = (x, weight, bias, gamma, beta)
         ctx.wanted = [t is not None and not t.stop_gradient for t in (x, weight, bias, gamma, beta)]
-        ctx.tensors = (None, weight, bias, gamma, beta)
+        ctx.tensors = (weight, gamma, beta)
         ctx.given = [t is not None for t in (x, weight, bias, gamma, beta)]
         if block.norm is None and block.relu:
             ctx.save_for_backward(output)
@@ -169,11 +170,9 @@ class _Convolve(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dz: paddle.Tensor) -> Any:
-        if ctx.saved is None:
-            raise RuntimeError("the accelerator keeps nothing for a second backward pass over the same graph")
         saved, ctx.saved = ctx.saved, None  # freed layer by layer, not at the end of the pass
         dy, gradients = _before_norm(ctx, saved, dz)
-        block, (_, weight, *_) = ctx.block, ctx.tensors
+        block, weight = ctx.block, ctx.tensors[0]
         geometry, _ = _numbers(block.geometry, ctx.shape)
         if ctx.wanted[1]:
             gradients[1] = block.kernels.empty(weight.shape, "float32")
@@ -189,7 +188,7 @@ class _Convolve(PyLayer):
 
 def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -> tuple[int, list[Any]]:
     """Address of the gradient at the convolution's own result; gradients of bias, gamma, beta."""
-    block, (_, _, bias, gamma, beta) = ctx.block, ctx.tensors
+    block, (_, gamma, beta) = ctx.block, ctx.tensors
     kernels, wide = block.kernels, not block.geometry.bf16
     _, shape = _numbers(block.geometry, ctx.shape)
     channels, pixels = shape[1], shape[0] * shape[2] * shape[3]
@@ -292,10 +291,7 @@ class _MaxPool(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dy: paddle.Tensor) -> paddle.Tensor:
-        if ctx.winner is None:
-            raise RuntimeError("the accelerator keeps nothing for a second backward pass over the same graph")
-        winner, ctx.winner = ctx.winner, None
         dx = ctx.kernels.channels_last(ctx.shape)
         arriving = _arriving(ctx.kernels, dy)
-        ctx.kernels.call("fcn_max_pool_gradient", ctx.values, arriving, winner.data_ptr(), dx.data_ptr())
+        ctx.kernels.call("fcn_max_pool_gradient", ctx.values, arriving, ctx.winner.data_ptr(), dx.data_ptr())
         return dx

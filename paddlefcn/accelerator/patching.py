@@ -24,7 +24,8 @@ _BF16_WORTH = 8  # input channels; below, rounding costs more than it gains
 
 def put_under(model: nn.Layer, kernels: Kernels, *, bf16: bool = False) -> int:
     """Runs the layers of ``model`` that the kernels cover on them, in place; returns how many those are."""
-    taken, count = set(), 0
+    taken: set[int] = set()
+    count = 0
     for layer in model.sublayers(include_self=True):
         forward = None if id(layer) in taken else _forward_of(layer, kernels, bf16)
         if forward is not None:
@@ -95,9 +96,9 @@ def _geometry(conv: Any, bf16: bool) -> Geometry | None:
     """A layer's convolution, None where the kernels have no such thing."""
     if type(conv) is not nn.Conv2D or conv._data_format != "NCHW" or conv._padding_mode != "zeros":
         return None
-    padding = conv._updated_padding
-    if isinstance(padding, str):
+    if conv._padding_algorithm != "EXPLICIT":
         return None
+    padding = conv._updated_padding
     pads = [padding] * 2 if isinstance(padding, int) else list(padding)
     if len(pads) == 2:
         pads = [pads[0], pads[0], pads[1], pads[1]]

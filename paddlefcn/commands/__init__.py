@@ -31,6 +31,7 @@ NAMES = (
     "benchmark",
     "import_weights",
     "oracle",
+    "build_accelerator",
     "score",
     "compare",
 )
