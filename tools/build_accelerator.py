@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 from paddlefcn.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main(["build_accelerator", *sys.argv[1:]]))
+    sys.exit(main(["build-accelerator", *sys.argv[1:]]))
