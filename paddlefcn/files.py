@@ -22,6 +22,14 @@ _MENDABLE = "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOENT ENAMETOOLONG ELOOP"
 _NOT_ALLOWED = tuple(getattr(errno, name) for name in _MENDABLE.split() if hasattr(errno, name))
 
 
+def cache_folder() -> Path:
+    """Where downloads and builds are kept: $PADDLEFCN_CACHE, else the user's cache folder."""
+    if os.environ.get("PADDLEFCN_CACHE"):
+        return Path(os.environ["PADDLEFCN_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "paddlefcn"
+
+
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
     """A plain file's content, read without waiting for a pipe's writer or a device's end.
 

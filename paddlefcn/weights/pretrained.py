@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from paddlefcn.bars import byte_bar
 from paddlefcn.errors import RunError, UserError, WeightsError
+from paddlefcn.files import cache_folder
 from paddlefcn.weights.fitting import ImportReport, load_foreign
 from paddlefcn.weights.foreign import read_foreign
 from paddlefcn.weights.loading import check_normalize
@@ -68,14 +69,6 @@ PUBLISHED = {
 }
 # Paddle publishes two of the eight; torchvision's, trained on equal images, stand in for the rest
 PUBLISHED["imagenet"] = {**PUBLISHED["torchvision"], **PUBLISHED["imagenet"]}
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $PADDLEFCN_CACHE, else the user's cache folder."""
-    if os.environ.get("PADDLEFCN_CACHE"):
-        return Path(os.environ["PADDLEFCN_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "paddlefcn"
 
 
 def load_pretrained(
