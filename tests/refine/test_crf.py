@@ -88,7 +88,7 @@ def test_without_kernels_the_probabilities_stay():
 @pytest.mark.parametrize("dimensions", [1, 2, 5, 9])
 def test_the_lattice_sums_as_a_gaussian_does(dimensions, sums):
     rng = np.random.default_rng(0)
-    points = rng.normal(size=(400, dimensions)) * 0.8
+    points = rng.normal(size=(400, dimensions)) * 1.2 / np.sqrt(dimensions)
     values = rng.random((400, 3)).astype(np.float32)
     exact = np.exp(-0.5 * ((points[:, None] - points[None]) ** 2).sum(axis=2))
     lattice = Lattice(points)
