@@ -38,11 +38,11 @@ def main(run: Path) -> None:
     for index in SHOWN:
         image, label = dataset.read(index)
         pred = predict(config, model, image)
-        picture = preview(image, label, pred, data.palette, data.ignore_index)
+        picture = preview(image, label, pred, config.classes)
         rows.append((f"{dataset.samples[index].name}: image, truth, prediction", enlarge(picture)))
     ids = [*range(data.num_classes), data.ignore_index]
     names = [*data.classes, "void"]
-    panel = legend([(name, index, 0.0) for name, index in zip(names, ids)], data.palette, data.ignore_index)
+    panel = legend([(name, index, 0.0) for name, index in zip(names, ids)], config.classes)
     panel = panel[:, :-52]  # without the column of shares
     grid = gallery(rows)
     beside = np.full((grid.shape[0], panel.shape[1] + 8, 3), 255, np.uint8)
@@ -53,9 +53,9 @@ def main(run: Path) -> None:
     pred = predict(config, model, image)
     shares = np.bincount(pred.ravel(), minlength=data.num_classes) / pred.size
     ranked = sorted(zip(data.classes, range(data.num_classes), shares.tolist()), key=lambda row: -row[2])
-    tinted = tint(image, pred, data.palette, data.ignore_index)
-    coloured = colourize(pred, data.palette, data.ignore_index)
-    figure(image, coloured, tinted, ranked, data.palette, IMAGES / "figure.png")
+    tinted = tint(image, pred, config.classes)
+    coloured = colourize(pred, config.classes)
+    figure(image, coloured, tinted, ranked, config.classes, IMAGES / "figure.png")
     plot_curves(read_records(run / "metrics.jsonl"), IMAGES / "curves.png")
     for name in ("figure.png", "curves.png"):
         write_small(name, np.asarray(Image.open(IMAGES / name).convert("RGB")))

@@ -18,13 +18,13 @@ from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
-from paddlefcn.data.images import Resize
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import LOSSES, LossEntry, WeightedLosses
-from paddlefcn.models import MODELS
+from paddlefcn.models import MODELS, resolve
 from paddlefcn.optim import LOSS_SCALED, OPTIMIZERS, SCHEDULES, Groups, rate_warning
+from paddlefcn.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -90,9 +90,10 @@ def build_train_transforms(config: Config) -> list[Any]:
     return [_make_transform(config, item) for item in config.data.train_transforms]
 
 
-def build_resize(config: Config) -> tuple[Resize, ...]:
-    """The steps of `data.val_transforms`, which deployment does too."""
-    return tuple(_make_transform(config, item) for item in config.data.val_transforms)
+def build_preprocess(config: Config) -> Preprocess:
+    """The steps of `data.val_transforms` and the normalisation: what deployment does to an image too."""
+    steps = tuple(_make_transform(config, item) for item in config.data.val_transforms)
+    return Preprocess(steps, config.data.normalize)
 
 
 def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
@@ -203,27 +204,24 @@ def _pixels_per_batch(config: Config, dataset: SegmentationDataset) -> int:
 
 def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[str, Any]]:
     """The model's class and arguments, its backbone's component and arguments, all checked."""
-    model_class = _lookup(MODELS, config.model)
-    model_args = {key: value for key, value in config.model.args.items() if key != "backbone"}
-    pretrained = {"pretrained": model_args.pop("pretrained", None)}
-    _check_arguments(
-        MODELS,
-        Component(config.model.type, model_args, config.model.where),
-        given=("backbone", "num_classes"),
-        names=("backbone", "pretrained"),
-    )
-    node = config.model.args.get("backbone", {"type": getattr(model_class, "default_backbone", "VGG16")})
+    model_class, args = _lookup(MODELS, config.model), dict(config.model.args)
+    node = args.pop("backbone", {"type": model_class.default_backbone})
     where = f"{config.model.where}.backbone"
     if isinstance(node, str):
         node = {"type": node}
     if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
         raise ConfigError(f"{where}: expected {{type: VGG16, …}}, got {describe(node)}")
-    implied = _construct(model_class.backbone_arguments, config.model, **model_args)
+    pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
-    backbone = Component(node["type"], {**implied, **own}, where)
+    try:
+        name, args, own = resolve(config.model.type, args, own)
+    except ValueError as error:
+        raise ConfigError(f"{config.model.where}.{error}") from error
+    model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
+    _check_arguments(MODELS, model, given=("backbone", "num_classes"), names=("backbone", "pretrained"))
     _check_arguments(BACKBONES, backbone, given=("in_channels",), names=("pretrained",))
-    args = dict(backbone.args)
-    return model_class, {**model_args, **pretrained}, backbone, {**args, "pretrained": node.get("pretrained")}
+    model_args = {**args, "pretrained": pretrained["model"]}
+    return MODELS[name], model_args, backbone, {**own, "pretrained": pretrained["backbone"]}
 
 
 def _check_model(config: Config) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from paddlefcn.terminal import plain
+
 
 class UserError(ValueError):
     """A mistake a user can mend. Its message is one line: where, got, expected, fix. Exit code 2."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(str(message)))  # names in it come from outside
 
 
 class ConfigError(UserError):
@@ -25,3 +30,6 @@ class OutputError(UserError):
 
 class RunError(RuntimeError):
     """A run stopped by its own trouble: loss not finite, disk full, a worker killed. Exit code 1."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(str(message)))

@@ -9,9 +9,10 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from paddlefcn.errors import OutputError, RunError
 
@@ -19,6 +20,29 @@ MANIFEST = "manifest.json"
 # the user's to mend, unlike a full or failing disk: permissions, a read-only disk, a place that cannot be
 _MENDABLE = "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOENT ENAMETOOLONG ELOOP"
 _NOT_ALLOWED = tuple(getattr(errno, name) for name in _MENDABLE.split() if hasattr(errno, name))
+
+
+def read_bytes(path: str | Path, max_bytes: int) -> bytes:
+    """A plain file's content, read without waiting for a pipe's writer or a device's end.
+
+    Raises:
+        OSError: no such file, no plain one, or more bytes than `max_bytes`; its strerror says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+            raise OSError(errno.EINVAL, f"is {kind}; expected a file", str(path))
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"more than {max_bytes} bytes; this is not such a file", str(path))
+    return content
+
+
+def read_text(path: str | Path, max_bytes: int = 1 << 28) -> str:
+    """`read_bytes` as text in UTF-8; UnicodeDecodeError if it is none."""
+    return read_bytes(path, max_bytes).decode("utf-8")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -99,6 +123,25 @@ def said(path: Path) -> Iterator[None]:
         if error.errno in _NOT_ALLOWED:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         raise RunError(f"writing {path} failed: {error.strerror or error}") from error
+
+
+def lock(stream: IO[Any]) -> bool:
+    """Whether this process has the open file to itself from now on, until it closes it or dies.
+
+    A POSIX record lock: a forked worker does not inherit it.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sync_folder(path: Path) -> None:
@@ -199,3 +242,12 @@ def damage(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is not readable"
     return None
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import paddle
@@ -41,6 +42,10 @@ class Inference:
     def bands(self, model: nn.Layer, image: Tensor) -> Iterator[Tensor]:
         """The same scores as horizontal bands [N, num_classes, h, W] from top to bottom."""
         raise TypeError(f"{type(self).__name__} must define bands")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a record of scores says of the way the network was run."""
+        return {"scales": [1.0], "flip": False, "windows": None}
 
     def label_map(self, model: nn.Layer, image: Tensor) -> np.ndarray:
         """The class ids [N, H, W] (uint8, or int32 beyond 256 classes), decided band by band.
@@ -92,6 +97,11 @@ class SlidingWindow(Inference):
         self.inner = inner or WholeImage()
         self.probabilities = self.inner.probabilities
 
+    def to_dict(self) -> dict[str, Any]:
+        """As `Inference.to_dict`."""
+        windows = {"size": list(self.size), "stride": list(self.stride)}
+        return {**self.inner.to_dict(), "windows": windows}
+
     def bands(self, model: nn.Layer, image: Tensor) -> Iterator[Tensor]:
         """Rows are handed out as soon as no later window can touch them."""
         height, width = image.shape[2:]
@@ -138,6 +148,10 @@ class MultiScale(Inference):
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = flip
         self.inner = inner or WholeImage()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Inference.to_dict`."""
+        return {**self.inner.to_dict(), "scales": list(self.scales), "flip": self.flip}
 
     def bands(self, model: nn.Layer, image: Tensor) -> Iterator[Tensor]:
         """One band: everything, because the sizes share no rows."""

@@ -11,6 +11,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from paddlefcn.layers import NORMS
+
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
@@ -40,7 +42,7 @@ def parameter_groups(model: nn.Layer, groups: Groups, weight_decay: float) -> li
     norms = {
         id(parameter)
         for layer in model.sublayers(include_self=True)
-        if isinstance(layer, nn.layer.norm._BatchNormBase)
+        if isinstance(layer, NORMS)
         for parameter in layer.parameters(include_sublayers=False)
     }
     found: dict[tuple[float, float], list[paddle.Tensor]] = {}

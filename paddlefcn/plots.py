@@ -18,9 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
+from paddlefcn.classes import Classes
 from paddlefcn.files import write_bytes
 from paddlefcn.metrics import Scores
-from paddlefcn.visualize import Palette, displayable, drawable, font_path
+from paddlefcn.visualize import displayable, drawable, font_path
 
 Record = Mapping[str, Any]
 _WRITTEN_CLASSES = 25  # with more classes than this the figures in the cells could not be read
@@ -87,7 +88,7 @@ def figure(
     labels: np.ndarray,
     overlay: np.ndarray,
     shares: Sequence[tuple[str, int, float]],
-    palette: Palette,
+    classes: Classes,
     path: str | Path,
 ) -> None:
     """Draws a prediction as one PNG: image, map, overlay and a bar of each class's share.
@@ -97,7 +98,7 @@ def figure(
         labels: [H, W, 3] uint8, the map in its colours.
         overlay: [H', W', 3] uint8.
         shares: (name, id, share 0..1) of each class to show, in the order of the bars.
-        palette: one colour a class.
+        classes: their colours.
         path: where the PNG goes.
     """
     picture = Figure(figsize=(12, 8.5), layout="constrained")
@@ -107,7 +108,7 @@ def figure(
         axes.imshow(pixels, interpolation="nearest")
         axes.set_title(title)
         axes.axis("off")
-    plot_shares(panels[3], shares, palette)
+    plot_shares(panels[3], shares, classes)
     _save(picture, path)
 
 
@@ -138,10 +139,10 @@ def plot_oracle(scores: Mapping[int, Scores], path: str | Path) -> None:
     _save(picture, path)
 
 
-def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], palette: Palette) -> None:
+def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], classes: Classes) -> None:
     """Horizontal bars of (name, id, share 0..1) in the classes' colours."""
     labels = [drawable(name, index) for name, index, _ in shares]
-    colours = [[part / 255 for part in palette[index]] for _, index, _ in shares]
+    colours = [[part / 255 for part in classes.palette[index]] for _, index, _ in shares]
     values = [100 * share for _, _, share in shares]
     bars = axes.barh(range(len(shares)), values, color=colours, edgecolor="gray")
     axes.bar_label(bars, [f"{value:.1f} %" for value in values], padding=3, fontsize=9)

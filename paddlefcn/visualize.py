@@ -1,6 +1,6 @@
 """Pictures of label maps: palettes, palette PNG, overlays with a legend, previews.
 
-Images are [H, W, C] in RGB order, label maps [H, W] class ids, palettes tuples of (r, g, b) 0..255.
+Images are [H, W, C] in RGB order, label maps [H, W] class ids.
 Plots with axes are in paddlefcn.plots.
 """
 
@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from paddlefcn.config import voc_palette
+from paddlefcn.classes import Classes, voc_palette
 from paddlefcn.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
-
-Palette = Sequence[Sequence[int]]
 
 VOID = (224, 224, 192)  # the colour of the void border in PASCAL VOC's masks
 _OPACITY = 0.55
@@ -29,26 +27,24 @@ _LEGEND_ROW = 22  # pixels of height of a legend's line
 _GAP = 4
 
 
-def palette_png(labels: np.ndarray, palette: Palette, ignore_index: int = 255) -> bytes:
+def palette_png(labels: np.ndarray, classes: Classes) -> bytes:
     """A label map as a PNG of class ids whose palette shows the classes' colours.
 
     Args:
         labels: [H, W] integers; up to 255 they make an 8-bit palette PNG. Larger ids make a 16-bit
             grey one, because a palette holds 256 colours.
-        palette: one colour a class; the rest is filled with VOC's, ignore_index with its void.
+        classes: their colours; the rest is filled with VOC's, ignore_index with its void.
     """
     if labels.size and int(labels.max()) > 255:
         return _png(Image.fromarray(labels.astype(np.uint16)))
     image = Image.fromarray(labels.astype(np.uint8)).convert("L")
-    image.putpalette(_colours(palette, ignore_index)[:256].astype(np.uint8).tobytes())
+    image.putpalette(_colours(classes)[:256].astype(np.uint8).tobytes())
     return _png(image)
 
 
-def write_palette_png(
-    path: str | Path, labels: np.ndarray, palette: Palette, ignore_index: int = 255
-) -> None:
+def write_palette_png(path: str | Path, labels: np.ndarray, classes: Classes) -> None:
     """`palette_png`, written whole or not at all."""
-    write_bytes(path, palette_png(labels, palette, ignore_index))
+    write_bytes(path, palette_png(labels, classes))
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
@@ -56,9 +52,9 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
     write_bytes(path, _png(Image.fromarray(picture)))
 
 
-def colourize(labels: np.ndarray, palette: Palette, ignore_index: int = 255) -> np.ndarray:
+def colourize(labels: np.ndarray, classes: Classes) -> np.ndarray:
     """A label map in its classes' colours: [H, W, 3] uint8."""
-    colours = _colours(palette, ignore_index)
+    colours = _colours(classes)
     return colours[np.clip(labels, 0, len(colours) - 1)]
 
 
@@ -81,7 +77,7 @@ def displayable(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
 
 
-def tint(image: np.ndarray, labels: np.ndarray, palette: Palette, ignore_index: int = 255) -> np.ndarray:
+def tint(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
     """The image tinted with the classes' colours: [H, W, 3] uint8.
 
     A black class (VOC's background) leaves the image as it is.
@@ -89,39 +85,31 @@ def tint(image: np.ndarray, labels: np.ndarray, palette: Palette, ignore_index: 
     result = displayable(image).copy()
     for top in range(0, len(labels), 512):  # in bands: floats of a large image would take gigabytes
         rows = slice(top, top + 512)
-        colours = colourize(labels[rows], palette, ignore_index)
+        colours = colourize(labels[rows], classes)
         mixed = result[rows] * np.float32(1 - _OPACITY) + colours * np.float32(_OPACITY)
         coloured = colours.any(axis=2, keepdims=True)
         result[rows] = np.where(coloured, mixed.astype(np.uint8), result[rows])
     return result
 
 
-def overlay(
-    image: np.ndarray,
-    labels: np.ndarray,
-    palette: Palette,
-    class_names: Sequence[str],
-    ignore_index: int = 255,
-) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
     """The tinted image with a legend of the classes in it on the right: [H', W', 3] uint8.
 
     The legend lists the largest class first; the picture is enlarged downwards if it needs more
     height than the image has.
     """
-    picture = tint(image, labels, palette, ignore_index)
+    picture = tint(image, labels, classes)
     ids, counts = np.unique(labels, return_counts=True)
     entries = [
-        (_name(class_names, int(index), ignore_index), int(index), count / labels.size)
+        (classes.name(int(index)), int(index), count / labels.size)
         for index, count in sorted(zip(ids, counts), key=lambda pair: -pair[1])
     ]
-    panel = legend(entries, palette, ignore_index)
+    panel = legend(entries, classes)
     height = max(picture.shape[0], panel.shape[0])
     return np.concatenate([_padded(picture, height), _padded(panel, height)], axis=1)
 
 
-def legend(
-    entries: Sequence[tuple[str, int, float]], palette: Palette, ignore_index: int = 255
-) -> np.ndarray:
+def legend(entries: Sequence[tuple[str, int, float]], classes: Classes) -> np.ndarray:
     """A white panel of lines: colour, name and share (0..1) of each (name, id, share)."""
     lines = [(drawable(name, index), index, f"{share:6.1%}") for name, index, share in entries]
     fonts = [font(name) for name, _, _ in lines]
@@ -130,7 +118,7 @@ def legend(
     size = (edge + 52, len(lines) * _LEGEND_ROW + _GAP)
     panel = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(panel)
-    colours = _colours(palette, ignore_index)
+    colours = _colours(classes)
     for row, (face, (name, index, share)) in enumerate(zip(fonts, lines)):
         top = row * _LEGEND_ROW + _GAP
         box = (_GAP + 1, top + 1, _LEGEND_ROW - 2, top + _LEGEND_ROW - 6)
@@ -146,8 +134,7 @@ def preview(
     image: np.ndarray,
     label: np.ndarray | None,
     pred: np.ndarray,
-    palette: Palette,
-    ignore_index: int = 255,
+    classes: Classes,
 ) -> np.ndarray:
     """Image, truth (if there is one) and prediction side by side: [H, W', 3] uint8.
 
@@ -158,7 +145,7 @@ def preview(
         size = (pred.shape[1], pred.shape[0])
         shown = np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR))
     maps = [pred] if label is None else [label, pred]
-    pictures = [shown, *(colourize(each, palette, ignore_index) for each in maps)]
+    pictures = [shown, *(colourize(each, classes) for each in maps)]
     gap = np.full((pred.shape[0], _GAP, 3), 255, np.uint8)
     parts = [part for picture in pictures for part in (picture, gap)][:-1]
     return np.concatenate(parts, axis=1)
@@ -229,20 +216,13 @@ def _covers(path: str, text: str) -> bool:
     return all(ord(char) in known for char in text)
 
 
-def _colours(palette: Palette, ignore_index: int) -> np.ndarray:
+def _colours(classes: Classes) -> np.ndarray:
     """At least 256 colours: the classes', then VOC's, and void at ignore_index. [K, 3] uint8."""
-    colours = np.array(voc_palette(max(256, len(palette))), np.uint8)
-    if len(palette):
-        colours[: len(palette)] = np.asarray(palette, np.uint8)
-    if len(palette) <= ignore_index < len(colours):
-        colours[ignore_index] = VOID
+    colours = np.array(voc_palette(max(256, len(classes))), np.uint8)
+    colours[: len(classes)] = np.asarray(classes.palette, np.uint8)
+    if len(classes) <= classes.ignore_index < len(colours):
+        colours[classes.ignore_index] = VOID
     return colours
-
-
-def _name(class_names: Sequence[str], index: int, ignore_index: int) -> str:
-    if index < len(class_names):
-        return class_names[index]
-    return "void" if index == ignore_index else f"class {index}"
 
 
 def _caption(text: str, width: int) -> np.ndarray:

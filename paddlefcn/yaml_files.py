@@ -14,22 +14,53 @@ import yaml
 
 from paddlefcn.arguments import describe
 from paddlefcn.errors import ConfigError
+from paddlefcn.files import read_text
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 40
+MAX_DIGITS = 40  # of an integer; Python needs seconds for some thousands, and numpy takes 20
 
 # YAML 1.2's numbers: PyYAML's own rule wants a dot and a signed exponent, and reads 1e-4 as a string
 _FLOAT = re.compile(
     r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
 )
+# YAML 1.1's, without 1:30 as a number of base 60
+_INT = re.compile(r"^[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
+_CORE = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    """Mappings, lists, text, numbers, true, false and null; no dates, sets or other tags."""
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    line = node.start_mark.line + 1
+    if not _INT.match(text):  # an explicit !!int
+        raise ConfigError(f"line {line}: {text[:40]!r} is no integer")
+    if len(text) > MAX_DIGITS:
+        raise ConfigError(f"line {line}: an integer of {len(text)} digits; at most {MAX_DIGITS} are read")
+    return loader.construct_yaml_int(node)
+
+
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    if not (_FLOAT.match(text) or _INT.match(text)) or len(text) > 400:
+        raise ConfigError(f"line {node.start_mark.line + 1}: {text[:40]!r} is no number")
+    return loader.construct_yaml_float(node)
+
+
+def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    text = loader.construct_scalar(node)
+    if text.lower() not in loader.bool_values:
+        raise ConfigError(f"line {node.start_mark.line + 1}: {text[:40]!r} is neither true nor false")
+    return loader.construct_yaml_bool(node)
 
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"line {node.start_mark.line + 1}: tagged as a mapping, and is none")
     loader.flatten_mapping(node)
     mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
@@ -43,12 +74,22 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
     return mapping
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.removeprefix(_CORE) in ("null", "str", "seq")
+}
+_Loader.add_constructor(f"{_CORE}map", _construct_mapping)
+_Loader.add_constructor(f"{_CORE}int", _construct_int)
+_Loader.add_constructor(f"{_CORE}float", _construct_float)
+_Loader.add_constructor(f"{_CORE}bool", _construct_bool)
+_REPLACED = tuple(_CORE + name for name in ("int", "float", "timestamp", "value"))
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, rule) for tag, rule in rules if tag not in _REPLACED]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_implicit_resolver(f"{_CORE}int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver(f"{_CORE}float", _FLOAT, list("-+0123456789."))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -60,8 +101,10 @@ def parse_yaml(text: str, where: str) -> Any:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: {len(text)} characters; a config has at most {MAX_BYTES}")
     try:
-        _check_size(yaml.compose(text, Loader=_Loader), where)
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        _check_size(root, where)
+        return None if root is None else loader.construct_document(root)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}" if where not in str(error) else str(error)) from None
     except yaml.YAMLError as error:
@@ -69,8 +112,9 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{where}:{line} not valid YAML: {problem}") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{where}: not usable YAML: {type(error).__name__} {error}") from None
+    # PyYAML trusts explicit tags more than it should
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{where}: not usable YAML: {type(error).__name__} {str(error)[:200]}") from None
 
 
 def _check_size(root: yaml.Node | None, where: str) -> None:
@@ -111,9 +155,7 @@ def _load(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if len(seen) > 10:
         raise ConfigError(f"{path}: more than 10 _base_ files below each other")
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no config")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"config {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -169,7 +211,7 @@ def _set(node: Any, keys: list[str], value: Any, option: str, where: str) -> Any
     key, rest = keys[0], keys[1:]
     here = f"{where}.{key}" if where else key
     if isinstance(node, list):
-        if not key.lstrip("-").isdigit() or not -len(node) <= int(key) < len(node):
+        if not re.fullmatch("-?[0-9]{1,9}", key) or not -len(node) <= int(key) < len(node):
             raise ConfigError(f"option {option!r}: {where} is a list of {len(node)}; no item {key!r}")
         copy = list(node)
         copy[int(key)] = _set(node[int(key)], rest, value, option, here)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from paddlefcn import build
-from paddlefcn.config import load_config, parse_config, voc_palette
+from paddlefcn.classes import voc_palette
+from paddlefcn.config import load_config, parse_config
 from paddlefcn.errors import ConfigError
 from paddlefcn.yaml_files import merge, parse_yaml
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import inspect
+import linecache
 import re
 import shlex
 
 import numpy as np
 import paddle
 import pytest
+import test_backbones
+import test_models
 from conftest import REPO
+from networks import build_model
 
 from paddlefcn import build
 from paddlefcn.backbones import BACKBONES
@@ -19,7 +24,7 @@ from paddlefcn.commands import NAMES
 from paddlefcn.config import load_config, parse_config
 from paddlefcn.data import DATASETS
 from paddlefcn.losses import LOSSES
-from paddlefcn.models import FCN8s
+from paddlefcn.models import MODELS
 from paddlefcn.yaml_files import load_yaml, merge, parse_yaml
 
 PAGES = [REPO / "README.md", REPO / "README_cn.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -104,6 +109,7 @@ def test_every_command_has_arguments_that_its_tool_takes(block):
 def test_every_recipe_or_section_of_one_is_valid(block, monkeypatch):
     monkeypatch.setitem(DATASETS, "LabelMe", example("labelme.py")["LabelMe"])
     monkeypatch.setitem(BACKBONES, "PlainNet", example("plain.py")["PlainNet"])
+    monkeypatch.setitem(MODELS, "LinkNet", example("linknet.py")["LinkNet"])
     monkeypatch.setitem(LOSSES, "Dice", example("dice.py")["Dice"])
     tree = parse_yaml(block, "the block")
     base = tree.pop("_base_", None)
@@ -128,21 +134,53 @@ def example(name):
     text = (REPO / "docs" / "extend.md").read_text(encoding="utf-8")
     (code,) = re.findall(rf"/{name}`:\n\n```python\n(.*?)^```", text, re.M | re.S)
     names = {"__name__": f"example_{name[:-3]}"}
+    # where inspect looks for the source, which an export needs
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     exec(compile(code, name, "exec"), names)
     return names
 
 
-def test_the_example_backbone_carries_an_fcn_at_odd_sizes():
-    backbone = example("plain.py")["PlainNet"](width=2)
-    model = FCN8s(backbone, num_classes=3, fc_channels=4, fc6_kernel=1)
-    model.eval()
-    for height, width in ((1, 1), (17, 45)):
-        image = paddle.zeros([1, 3, height, width])
-        assert [list(x.shape[2:]) for x in backbone(image)] == [
-            [rows, columns]
-            for rows, columns in zip(backbone.output_sizes(height), backbone.output_sizes(width))
-        ]
-        assert model(image)[0].shape == [1, 3, height, width]
+TABLES = [
+    ("plain.py", "PlainNet", BACKBONES, test_backbones),
+    ("linknet.py", "LinkNet", MODELS, test_models),
+]
+CONTRACT = [
+    pytest.param(*example, name, id=f"{example[1]}-{name}")
+    for example in TABLES
+    for name, function in vars(example[3]).items()
+    if name.startswith("test_") and "in_channels" not in inspect.signature(function).parameters
+]
+
+
+@pytest.mark.parametrize(("file", "name", "table", "tests", "test"), CONTRACT)
+def test_the_example_passes_what_every_entry_of_its_table_must(
+    file, name, table, tests, test, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(table, name, example(file)[name])
+    function = getattr(tests, test)
+    takes_folder = "tmp_path" in inspect.signature(function).parameters
+    function(name=name, **({"tmp_path": tmp_path} if takes_folder else {}))
+
+
+def test_the_example_backbone_carries_the_example_model_and_an_fcn(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "PlainNet", example("plain.py")["PlainNet"])
+    monkeypatch.setitem(MODELS, "LinkNet", example("linknet.py")["LinkNet"])
+    for name in ("LinkNet", "FCN8s"):
+        model = build_model(name, backbone={"type": "PlainNet", "width": 2})
+        model.eval()
+        assert model(paddle.zeros([1, 3, 17, 45]))[0].shape == [1, 5, 17, 45]
+
+
+def test_the_lines_of_the_examples_are_as_stated():
+    text = (REPO / "docs" / "extend.md").read_text(encoding="utf-8")
+    stated = {name: int(lines) for name, lines in re.findall(r"`(\w+)` \| (\d+) \| 2 \|", text)}
+    codes = re.findall(r"/(\w+\.py)`:\n\n```python\n(.*?)^```", text, re.M | re.S)
+    assert {name: sum(map(bool, code.splitlines())) for name, code in codes} == {
+        {"PlainNet": "plain.py", "LinkNet": "linknet.py", "Dice": "dice.py", "LabelMe": "labelme.py"}[
+            name
+        ]: lines
+        for name, lines in stated.items()
+    }
 
 
 def test_the_example_loss_leaves_void_out_and_falls_with_a_better_answer():

@@ -13,8 +13,10 @@ from paddlefcn.data.labels import LabelReader
 from paddlefcn.engine.evaluate import evaluate, predict_label_map
 from paddlefcn.errors import DataError
 from paddlefcn.inference import MultiScale, SlidingWindow, WholeImage
+from paddlefcn.preprocess import Preprocess
 
 NORMALIZE = Normalize(1.0, (0.0,), (1.0,))
+PLAIN = Preprocess((), NORMALIZE)
 
 
 @dataclasses.dataclass
@@ -58,7 +60,7 @@ def dataset(sizes=((6, 8), (5, 5), (9, 4)), void=True):
 
 
 def test_a_network_that_reads_the_truth_off_the_image_scores_one():
-    result = evaluate(ValueNet(), dataset(), normalize=NORMALIZE, class_names=["a", "b", "c"])
+    result = evaluate(ValueNet(), dataset(), preprocess=PLAIN, class_names=["a", "b", "c"])
     assert result.scores.mean_iou == 1
     assert result.scores.images == 3
     assert result.matrix.matrix.sum() == 5 * 8 + 4 * 5 + 8 * 4
@@ -70,7 +72,7 @@ def test_every_layers_own_mode_is_put_back_even_after_an_error():
     model = ValueNet()
     model.train()
     model.norm.eval()
-    evaluate(model, dataset(), normalize=NORMALIZE)
+    evaluate(model, dataset(), preprocess=PLAIN)
     assert model.training
     assert model.drop.training
     assert not model.norm.training
@@ -79,7 +81,7 @@ def test_every_layers_own_mode_is_put_back_even_after_an_error():
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        evaluate(model, dataset(), normalize=NORMALIZE, on_image=fail)
+        evaluate(model, dataset(), preprocess=PLAIN, on_image=fail)
     assert model.training
 
 
@@ -91,8 +93,7 @@ def test_a_resized_image_is_scored_at_the_size_of_its_label():
     result = evaluate(
         ValueNet(),
         data,
-        normalize=NORMALIZE,
-        resize=(Resize(short=20),),
+        preprocess=Preprocess((Resize(short=20),), NORMALIZE),
         loss=lambda logits, label: nn.functional.cross_entropy(logits, label, axis=1),
         on_image=seen.append,
     )
@@ -115,7 +116,7 @@ def test_the_loss_is_the_mean_over_images_whatever_the_inference():
         logits = model(paddle.to_tensor(NORMALIZE(image)[None]))[0]
         each.append(float(loss(logits, paddle.to_tensor(label[None].astype("int64")))))
     for inference in (WholeImage(), SlidingWindow(4, 3), MultiScale()):
-        result = evaluate(ValueNet(), data, normalize=NORMALIZE, loss=loss, inference=inference)
+        result = evaluate(ValueNet(), data, preprocess=PLAIN, loss=loss, inference=inference)
         assert result.loss == pytest.approx(sum(each) / 3, rel=1e-4)
 
 
@@ -124,7 +125,7 @@ def test_progress_and_results_come_in_the_order_of_the_data_set():
     evaluate(
         ValueNet(),
         dataset(),
-        normalize=NORMALIZE,
+        preprocess=PLAIN,
         progress=lambda done, total: steps.append((done, total)),
         on_image=lambda result: indices.append((result.index, result.sample.name)),
     )
@@ -136,9 +137,9 @@ def test_an_unusable_pair_stops_the_evaluation_or_is_noted_and_left_out():
     data = dataset()
     data.source.pairs[1][1][2, 2] = 77
     with pytest.raises(DataError, match="77"):
-        evaluate(ValueNet(), data, normalize=NORMALIZE)
+        evaluate(ValueNet(), data, preprocess=PLAIN)
     bad = {}
-    result = evaluate(ValueNet(), data, normalize=NORMALIZE, bad=bad)
+    result = evaluate(ValueNet(), data, preprocess=PLAIN, bad=bad)
     assert list(bad) == ["1"]
     assert result.scores.images == 2
 

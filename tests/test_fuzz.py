@@ -33,9 +33,9 @@ from paddlefcn.data.checks import quick_look
 from paddlefcn.data.datasets import VOC, Folder, ListFile, SegmentationDataset
 from paddlefcn.data.images import read_image, read_mask
 from paddlefcn.data.labels import LabelReader
+from paddlefcn.deploy.deployment import load_deployment
 from paddlefcn.engine.checkpoint import Checkpoints, State
 from paddlefcn.errors import RunError, UserError
-from paddlefcn.predictor import load_deployment
 from paddlefcn.weights import read_state_and_metadata, save_state
 from paddlefcn.weights.foreign import read_foreign
 from paddlefcn.yaml_files import apply_options

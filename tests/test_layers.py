@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import paddle
 import pytest
@@ -14,7 +16,6 @@ from paddlefcn.layers import (
     Upsample,
     bilinear_kernel,
     crop_like,
-    cropped_size,
     use_export_form,
 )
 
@@ -115,13 +116,11 @@ def test_upsampling_multiplies_the_size_exactly(factor):
         for size in (1, 2, 7):
             got = layer(noise(1, 1, size, 3)).shape
             assert got == [1, 1, size * factor, 3 * factor]
-            assert layer.output_size(size) == got[2]
 
 
 def test_published_deconvolution_is_unpadded():
     layer = Upsample(2, 32, mode="transposed", dense=True, kernel=63, padded=False)
     assert layer(noise(1, 2, 3, 4)).shape == [1, 2, 2 * 32 + 63, 3 * 32 + 63]
-    assert layer.output_size(3) == 127
 
 
 def test_upsample_refuses_what_does_not_exist():
@@ -132,21 +131,14 @@ def test_upsample_refuses_what_does_not_exist():
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2)])
-def test_pooling_rounds_up_and_its_arithmetic_agrees(kernel, stride):
+def test_pooling_rounds_up(kernel, stride):
     pool = CeilMaxPool(kernel, stride)
     for size in range(1, 12):
         x = noise(1, 1, size, 9)
         pooled = pool(x)
-        assert pooled.shape[2] == pool.output_size(size)
+        assert pooled.shape[2] == max(0, math.ceil((size - kernel) / stride)) + 1
         # no pixel is dropped
         assert float(pooled.max()) == float(x.max())
-
-
-def test_convolution_arithmetic_agrees_with_the_layer():
-    for kernel, stride, padding in [(3, 1, None), (7, 1, 0), (11, 4, 100), (3, 1, 100)]:
-        block = ConvBNReLU(1, 1, kernel, stride=stride, padding=padding)
-        for size in (7, 8, 13):
-            assert block(noise(1, 1, size, 9)).shape[2] == block.output_size(size)
 
 
 def test_block_without_batch_norm_has_weight_and_bias_alone():
@@ -159,9 +151,3 @@ def test_crop_takes_the_window_at_the_offset():
     window = crop_like(x, paddle.zeros([1, 3, 2, 3]), 1)
     assert window[0, 0].tolist() == [[6, 7, 8], [11, 12, 13]]
     assert crop_like(x, x) is x
-
-
-def test_crop_arithmetic_refuses_a_window_that_does_not_fit():
-    assert cropped_size(10, 7, 3) == 7
-    with pytest.raises(ValueError, match="7 cells from offset 4 on do not fit into a map of 10"):
-        cropped_size(10, 7, 4)

@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 import pytest
 
 from paddlefcn.backbones import BACKBONES
-from paddlefcn.models import MODELS
+from paddlefcn.models import MODELS, resolve
 from paddlefcn.optim import Groups, Poly, momentum
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -26,9 +26,10 @@ def read(name):
 
 
 def build(config, arrays):
-    backbone = dict(config["backbone"])
-    backbone = BACKBONES[backbone.pop("type")](**backbone)
-    model = MODELS[config["model"]["type"]](backbone, **config["model"]["arguments"])
+    kind, backbone = config["backbone"]["type"], {**config["backbone"]}
+    del backbone["type"]
+    name, arguments, backbone = resolve(config["model"]["type"], config["model"]["arguments"], backbone)
+    model = MODELS[name](BACKBONES[kind](**backbone), **arguments)
     weights = {
         key[len("weight/") :]: paddle.to_tensor(value.astype("float32"))
         for key, value in arrays.items()
@@ -136,5 +137,5 @@ def test_thirty_training_steps_follow_pytorch():
 
 
 def test_goldens_cover_every_model():
-    kinds = {read(name)[0]["model"]["type"] for name in NETWORKS}
-    assert kinds == set(MODELS)
+    sections = [read(name)[0]["model"] for name in NETWORKS]
+    assert {resolve(x["type"], x["arguments"], {})[0] for x in sections} == set(MODELS)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from paddlefcn import visualize
-from paddlefcn.config import voc_palette
+from paddlefcn.classes import Classes
 from paddlefcn.errors import RunError
 from paddlefcn.files import write_bytes
 from paddlefcn.metrics import ConfusionMatrix
@@ -29,7 +29,7 @@ from paddlefcn.visualize import (
     write_picture,
 )
 
-PALETTE = ((0, 0, 0), (200, 10, 20), (30, 40, 250))
+CLASSES = Classes(("ground", "red", "blue"), ((0, 0, 0), (200, 10, 20), (30, 40, 250)))
 LABELS = np.array([[0, 1, 1], [2, 2, 255]], np.uint8)
 
 
@@ -41,7 +41,7 @@ def opened(path):
 
 def test_a_palette_png_holds_class_ids_and_shows_their_colours(tmp_path):
     path = tmp_path / "new" / "folder" / "map.png"
-    write_palette_png(path, LABELS, PALETTE)
+    write_palette_png(path, LABELS, CLASSES)
     image = opened(path)
     assert image.mode == "P"
     np.testing.assert_array_equal(np.asarray(image), LABELS)
@@ -52,14 +52,14 @@ def test_a_palette_png_holds_class_ids_and_shows_their_colours(tmp_path):
 
 
 def test_class_ids_beyond_255_are_written_as_16_bit_grey():
-    image = Image.open(io.BytesIO(palette_png(np.array([[0, 300]], np.int32), voc_palette(301))))
+    image = Image.open(io.BytesIO(palette_png(np.array([[0, 300]], np.int32), Classes(("thing",) * 301))))
     assert image.mode in ("I;16", "I")  # as Pillow's version calls it
     assert np.asarray(image).tolist() == [[0, 300]]
 
 
 def test_a_class_with_id_255_keeps_its_own_colour():
-    palette = [(1, 2, 3)] * 256
-    assert colourize(np.array([[255]]), palette)[0, 0].tolist() == [1, 2, 3]
+    classes = Classes(("thing",) * 256, ((1, 2, 3),) * 256)
+    assert colourize(np.array([[255]]), classes)[0, 0].tolist() == [1, 2, 3]
 
 
 def test_8_bit_images_are_shown_as_they_are_whatever_their_channels():
@@ -89,7 +89,7 @@ def test_constant_and_not_finite_images_can_be_shown():
 
 def test_tinting_leaves_black_classes_alone_and_mixes_the_others():
     image = np.full((2, 3, 3), 100, np.uint8)
-    mixed = tint(image, LABELS, PALETTE)
+    mixed = tint(image, LABELS, CLASSES)
     assert mixed[0, 0].tolist() == [100, 100, 100]
     assert mixed[0, 1].tolist() == [155, 50, 56]
     assert (image == 100).all()
@@ -98,29 +98,29 @@ def test_tinting_leaves_black_classes_alone_and_mixes_the_others():
 def test_tinting_in_bands_equals_tinting_at_once():
     labels = np.random.default_rng(0).integers(0, 3, (520, 2)).astype(np.uint8)
     image = np.random.default_rng(1).integers(0, 255, (520, 2, 3)).astype(np.uint8)
-    parts = [tint(image[i : i + 1], labels[i : i + 1], PALETTE) for i in range(500, 520)]
-    np.testing.assert_array_equal(tint(image, labels, PALETTE)[500:], np.concatenate(parts))
+    parts = [tint(image[i : i + 1], labels[i : i + 1], CLASSES) for i in range(500, 520)]
+    np.testing.assert_array_equal(tint(image, labels, CLASSES)[500:], np.concatenate(parts))
 
 
 def test_the_overlay_has_the_image_on_the_left_and_colours_in_its_legend():
     image = np.full((200, 90, 3), 100, np.uint8)
     labels = np.repeat(np.array([[0, 1, 1]], np.uint8), 200, axis=0).repeat(30, axis=1)
-    picture = overlay(image, labels, PALETTE, ["ground", "red", "blue"])
+    picture = overlay(image, labels, CLASSES)
     assert picture.shape[0] == 200
-    np.testing.assert_array_equal(picture[:, :90], tint(image, labels, PALETTE))
+    np.testing.assert_array_equal(picture[:, :90], tint(image, labels, CLASSES))
     panel = picture[:, 90:].reshape(-1, 3).tolist()
     assert [200, 10, 20] in panel
     assert [30, 40, 250] not in panel  # a class that is not in the map is not in its legend
 
 
 def test_the_legend_of_a_tiny_image_is_not_cut_off():
-    picture = overlay(np.zeros((2, 3, 3), np.uint8), LABELS, PALETTE, ["a", "b", "c"])
+    picture = overlay(np.zeros((2, 3, 3), np.uint8), LABELS, CLASSES)
     assert picture.shape[0] >= 4 * 20
 
 
 def test_a_legend_grows_with_its_longest_name():
-    short = legend([("a", 0, 1.0)], PALETTE)
-    long = legend([("a name of many characters", 0, 1.0)], PALETTE)
+    short = legend([("a", 0, 1.0)], CLASSES)
+    long = legend([("a name of many characters", 0, 1.0)], CLASSES)
     assert long.shape[1] > short.shape[1] + 100
 
 
@@ -137,22 +137,22 @@ def test_latin_greek_and_cyrillic_names_are_drawn_with_the_bundled_font():
 
 def test_a_chinese_legend_differs_from_boxes_or_falls_back():
     # whatever fonts this machine has: the legend is drawn, and never with empty boxes
-    panel = legend([("背景", 0, 0.5), ("道路", 1, 0.5)], PALETTE)
+    panel = legend([("背景", 0, 0.5), ("道路", 1, 0.5)], CLASSES)
     assert panel.std() > 0
     if visualize.font_path("背景") is None:
-        expected = legend([("class 0", 0, 0.5), ("class 1", 1, 0.5)], PALETTE)
+        expected = legend([("class 0", 0, 0.5), ("class 1", 1, 0.5)], CLASSES)
         np.testing.assert_array_equal(panel, expected)
 
 
 def test_a_preview_holds_image_truth_and_prediction_side_by_side():
     image = np.full((2, 3, 3), 9, np.uint8)
-    picture = preview(image, LABELS, np.zeros((2, 3), np.uint8), PALETTE)
+    picture = preview(image, LABELS, np.zeros((2, 3), np.uint8), CLASSES)
     assert picture.shape == (2, 3 * 3 + 2 * 4, 3)
     np.testing.assert_array_equal(picture[:, :3], image)
-    np.testing.assert_array_equal(picture[:, 7:10], colourize(LABELS, PALETTE))
+    np.testing.assert_array_equal(picture[:, 7:10], colourize(LABELS, CLASSES))
     assert not picture[:, 14:].any()
-    assert preview(image, None, LABELS, PALETTE).shape == (2, 2 * 3 + 4, 3)
-    assert preview(np.zeros((4, 6, 1), np.uint16), LABELS, LABELS, PALETTE).shape == (2, 17, 3)
+    assert preview(image, None, LABELS, CLASSES).shape == (2, 2 * 3 + 4, 3)
+    assert preview(np.zeros((4, 6, 1), np.uint16), LABELS, LABELS, CLASSES).shape == (2, 17, 3)
 
 
 def test_a_gallery_stacks_captioned_pictures_of_any_width():
@@ -215,7 +215,7 @@ def test_a_prediction_is_drawn_as_one_picture_and_oracle_curves_too(tmp_path):
     image = np.zeros((20, 30, 4), np.uint16)
     map_picture = np.zeros((20, 30, 3), np.uint8)
     shares = [("背景", 0, 0.75), ("b", 2, 0.25)]
-    figure(image, map_picture, map_picture, shares, PALETTE, tmp_path / "f.png")
+    figure(image, map_picture, map_picture, shares, CLASSES, tmp_path / "f.png")
     plot_oracle({8: scores(), 32: scores()}, tmp_path / "o.png")
     assert opened(tmp_path / "f.png").width > 600
     assert opened(tmp_path / "o.png").width > 600

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddlefcn.backbones.base import Backbone, FeatureMap
 from paddlefcn.layers import CeilMaxPool, ConvBNReLU
 
 WIDTHS = (96, 256, 384, 384, 256)
 
 
-class AlexNet(nn.Layer):
+class AlexNet(Backbone):
     """The five convolutions of CaffeNet: pooling before normalisation, two groups as published.
 
-    ``forward([N,in_channels,H,W])`` gives the three pooled maps. conv1 pads 100, as in
-    FCN-AlexNet, so any size from one pixel on works.
+    Maps: ``norm1`` (stride 8), ``norm2`` (16) and ``pool5`` (32). conv1 pads 100, as in FCN-AlexNet, so any
+    size from one pixel on works.
     """
 
-    fc6_kernel = 6  # the cells (rows and columns) that the classifier's first layer looks at
-    strides = (8, 16, 32)
-    batch_norm = False
-    padding = "reference"
+    smallest: ClassVar[dict[str, Any]] = {"widths": [4, 4, 6, 6, 4]}
 
     def __init__(self, *, widths: Sequence[int] = WIDTHS, in_channels: int = 3) -> None:
         """``widths``: channels of the five convolutions; all even, for the two groups."""
@@ -36,7 +35,12 @@ class AlexNet(nn.Layer):
                 f"convolution (CaffeNet: {list(WIDTHS)})"
             )
         one, two, three, four, five = widths
-        self.channels = (one, two, five)
+        margin = 100 - 11 // 2  # beyond what would keep the grid
+        self.maps = (
+            FeatureMap("norm1", one, 8, margin),
+            FeatureMap("norm2", two, 16, margin),
+            FeatureMap("pool5", five, 32, margin),
+        )
         self.conv1 = ConvBNReLU(in_channels, one, 11, stride=4, padding=100, batch_norm=False)
         self.conv2 = ConvBNReLU(one, two, 5, groups=2, batch_norm=False)
         self.conv3 = ConvBNReLU(two, three, 3, batch_norm=False)
@@ -46,19 +50,13 @@ class AlexNet(nn.Layer):
         self.norm1 = _ChannelNorm(one)
         self.norm2 = _ChannelNorm(two)
 
-    def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
+    def forward(self, image: paddle.Tensor, names: Sequence[str] | None = None) -> list[paddle.Tensor]:
         norm1 = self.norm1(self.pool(self.conv1(image)))
         norm2 = self.norm2(self.pool(self.conv2(norm1)))
         conv4 = self.conv4(self.conv3(norm2))
         pool5 = self.pool(self.conv5(conv4))
-        return [norm1, norm2, pool5]
-
-    def output_sizes(self, size: int) -> list[int]:
-        """Heights (or widths) of the three maps for an image of height (or width) ``size``."""
-        pool1 = self.pool.output_size(self.conv1.output_size(size))
-        pool2 = self.pool.output_size(self.conv2.output_size(pool1))
-        conv4 = self.conv4.output_size(self.conv3.output_size(pool2))
-        return [pool1, pool2, self.pool.output_size(self.conv5.output_size(conv4))]
+        found = {"norm1": norm1, "norm2": norm2, "pool5": pool5}
+        return [found[name] for name in self.wanted(names)]
 
 
 class _ChannelNorm(nn.Layer):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import paddle
-from paddle import nn
+import paddle.nn.functional as F
 
+from paddlefcn.backbones.base import Backbone, FeatureMap
 from paddlefcn.layers import CeilMaxPool, ConvBNReLU
 
 # what conv1_1 pads: "same" keeps the grid, "reference" is what the FCN authors did (their 100
@@ -16,14 +17,14 @@ FIRST_PADDING = {"same": 1, "reference": 100}
 WIDTH_FACTORS = (1, 2, 4, 8, 8)
 
 
-class VGG(nn.Layer):
+class VGG(Backbone):
     """The convolutions of VGG without its classifier, pooling rounded up.
 
-    ``forward([N,in_channels,H,W])`` gives the five pooled maps, with ``channels`` at
-    ``strides``. Any size from one pixel on; pooling halves height and width and rounds up.
+    Maps: of each stage the one before its pooling (``stage1``, stride 1, to ``stage5``, stride 16) and the
+    pooled one (``pool1``, stride 2, to ``pool5``, stride 32). Any size from one pixel on.
     """
 
-    fc6_kernel = 7  # the cells (rows and columns) that the classifier's first layer looks at
+    smallest: ClassVar[dict[str, Any]] = {"arch": [1, 2, 1, 1, 2], "width": 2}
 
     def __init__(
         self,
@@ -45,12 +46,10 @@ class VGG(nn.Layer):
         _check_stages(arch, widths)
         if padding not in FIRST_PADDING:
             raise ValueError(f"padding: got {padding!r}, expected same or reference")
-        self.channels = tuple(widths)
-        self.strides = (2, 4, 8, 16, 32)
-        self.batch_norm = batch_norm
-        self.padding = padding
+        margin = FIRST_PADDING[padding] - 1
         # names, not layers: whoever replaces a layer (quantisation does) must be obeyed
-        self.stages: list[list[str]] = []
+        self.stages: list[tuple[str, list[str], str]] = []
+        maps = []
         for stage, (count, channels) in enumerate(zip(arch, widths), start=1):
             names = [f"conv{stage}_{number}" for number in range(1, count + 1)]
             for name in names:
@@ -58,28 +57,41 @@ class VGG(nn.Layer):
                 block = ConvBNReLU(in_channels, channels, padding=pixels, batch_norm=batch_norm)
                 setattr(self, name, block)
                 in_channels = channels
-            self.stages.append(names)
+            self.stages.append((f"stage{stage}", names, f"pool{stage}"))
+            maps.append(FeatureMap(f"stage{stage}", channels, 2 ** (stage - 1), margin))
+            maps.append(FeatureMap(f"pool{stage}", channels, 2**stage, margin))
+        self.maps = tuple(maps)
         self.pool = CeilMaxPool(2, 2)
 
-    def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
-        x = image
-        pooled = []
-        for names in self.stages:
-            for name in names:
-                x = getattr(self, name)(x)
+    def forward(self, image: paddle.Tensor, names: Sequence[str] | None = None) -> list[paddle.Tensor]:
+        wanted = self.wanted(names)
+        x, found = image, {}
+        for stage, layers, pool in self.stages:
+            for layer in layers:
+                x = getattr(self, layer)(x)
+            if stage in wanted:
+                found[stage] = x
             x = self.pool(x)
-            pooled.append(x)
-        return pooled
+            if pool in wanted:
+                found[pool] = x
+        return [found[name] for name in wanted]
 
-    def output_sizes(self, size: int) -> list[int]:
-        """Heights (or widths) of the five maps for an image of height (or width) ``size``."""
-        sizes = []
-        for names in self.stages:
-            for name in names:
-                size = getattr(self, name).output_size(size)
-            size = self.pool.output_size(size)
-            sizes.append(size)
-        return sizes
+    def pooled_with_indices(
+        self, image: paddle.Tensor
+    ) -> tuple[paddle.Tensor, list[paddle.Tensor], list[paddle.Tensor]]:
+        """pool5, the maps before each pooling, and where in them each pooled value came from.
+
+        The five index maps are int32, ``[N,C,ceil(H/2),ceil(W/2)]`` of their own map, positions counted
+        along its rows: what SegNet's unpooling puts the values back with.
+        """
+        x, before, indices = image, [], []
+        for _, layers, _ in self.stages:
+            for layer in layers:
+                x = getattr(self, layer)(x)
+            before.append(x)
+            x, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_mask=True)
+            indices.append(places)
+        return x, before, indices
 
 
 def _check_stages(arch: Sequence[int], widths: Sequence[int]) -> None:
@@ -97,6 +109,7 @@ class _NamedVGG(VGG):
     """A VGG whose number of convolutions is in its name."""
 
     arch: ClassVar[tuple[int, ...]]
+    smallest: ClassVar[dict[str, Any]] = {"width": 2}
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from paddlefcn import __version__
 from paddlefcn.errors import RunError, UserError
+from paddlefcn.terminal import plain_output
 
 # every name is a module of this package; import-weights and import_weights are the same command
 NAMES = (
@@ -41,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 done, 1 finished with faults or stopped by its own trouble, 2 an error the
     user can mend (one line on stderr), 130 and 143 stopped by SIGINT and SIGTERM.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with plain_output():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     if arguments and not arguments[0].startswith("-"):
         return _run_command(arguments[0].replace("-", "_"), arguments[1:])

@@ -90,7 +90,7 @@ def _draw(report: Report, config: Config, path: str) -> None:
     panels = picture.subplots(1, len(report.splits), squeeze=False)[0]
     for axes, split in zip(panels, report.splits):
         shares = list(zip(report.class_names, range(len(report.class_names)), split.shares().tolist()))
-        plot_shares(axes, shares, config.data.palette)
+        plot_shares(axes, shares, config.classes)
         axes.set_title(f"{split.name}: class shares of {split.images} masks")
     buffer = io.BytesIO()
     FigureCanvasAgg(picture).print_png(buffer)

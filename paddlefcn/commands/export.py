@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from paddlefcn.commands.common import add_common, add_config, load, start
-from paddlefcn.commands.network import add_weights, load_network
+from paddlefcn.commands.common import add_common, add_config, load
+from paddlefcn.commands.network import add_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,26 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes model, parameters and deploy.yaml; fails if an engine disagrees with the network."""
     config = load(args)
-    # the program does not depend on the device, and its proof is the two engines of a CPU
-    args.device = args.device or "cpu"
-    start(args)
-    from paddlefcn.build import build_resize, validate
-    from paddlefcn.export import Deployable, check_target, export
+    from paddlefcn.deploy.export import export
 
-    validate(config)
-    folder = Path(args.output)
-    check_target(folder, args.overwrite)
-    data = config.data
-    model = load_network(args, config)
-    about = Deployable(
-        model_type=config.model.type,
-        normalize=data.normalize,
-        resize=build_resize(config),
-        classes=data.classes,
-        palette=data.palette,
-        ignore_index=data.ignore_index,
-        max_pixels=data.max_pixels,
+    export(
+        config,
+        args.weights,
+        args.output,
+        overwrite=args.overwrite,
+        device=args.device,
+        on_parity=lambda found: print(found, flush=True),
     )
-    export(model, about, folder, on_parity=lambda found: print(found, flush=True))
-    print(f"exported to {folder}; next: paddlefcn infer --model {folder} --input … --output …")
+    print(f"exported to {args.output}; next: paddlefcn infer --model {args.output} --input … --output …")
     return 0

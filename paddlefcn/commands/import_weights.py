@@ -115,6 +115,7 @@ def _verify(layer: Any, foreign: Foreign, image_file: Path, target: Path) -> Non
     import numpy as np
     import paddle
 
+    from paddlefcn.classes import Classes
     from paddlefcn.data.images import read_image
     from paddlefcn.label_maps import label_map
     from paddlefcn.visualize import write_palette_png
@@ -125,7 +126,8 @@ def _verify(layer: Any, foreign: Foreign, image_file: Path, target: Path) -> Non
     with paddle.no_grad():
         scores = layer(paddle.to_tensor(normalize(image)[None]))[0].numpy()[0]
     labels = label_map(scores)
-    write_palette_png(target, labels, ())  # VOC's colours
+    # the file knows no names; the colours are VOC's
+    write_palette_png(target, labels, Classes(tuple(f"class {index}" for index in range(len(scores)))))
     ids, counts = np.unique(labels, return_counts=True)
     shares = ", ".join(f"{i} {100 * n / labels.size:.1f} %" for i, n in zip(ids.tolist(), counts.tolist()))
     print(f"{target}: {labels.shape[0]}x{labels.shape[1]}, classes {shares}")

@@ -1,11 +1,11 @@
-"""What the commands that run a trained network share: its weights and the way it is run."""
+"""Arguments of the commands that run a trained network: its weights, and how it is run."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from paddlefcn.errors import UserError, WeightsError
+from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -42,7 +42,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
 
 
 def inference(args: argparse.Namespace, config: Config) -> Inference:
-    """The way to run a network that the arguments ask for.
+    """How the arguments ask for a network to be run.
 
     Raises:
         UserError: values that cannot be.
@@ -61,37 +61,6 @@ def inference(args: argparse.Namespace, config: Config) -> Inference:
     except ValueError as error:
         raise UserError(f"--sliding, --multi-scale: {error}") from error
     return run
-
-
-def load_network(args: argparse.Namespace, config: Config) -> Any:
-    """The config's network with the weights of `--weights`, in eval mode.
-
-    Raises:
-        WeightsError: the weights do not fit the network, or were made for other images.
-    """
-    from paddlefcn.build import build_model
-    from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
-    from paddlefcn.weights import (
-        check_normalize,
-        load_into,
-        read_state_and_metadata,
-        resolve_weights,
-    )
-
-    path = resolve_weights(args.weights)
-    state, metadata = read_state_and_metadata(path)
-    check_normalize(metadata, config.data.normalize, what=str(path))
-    model = build_model(config, pretrained=False)
-    try:
-        load_into(model, state, what=str(path))
-    except WeightsError as error:
-        if STAGE_KEY not in metadata or metadata.get(MODEL_KEY) == config.model.type:
-            raise
-        # a config with stages stands for the last one's network
-        wanted = f"-o stages.-1.model={metadata[MODEL_KEY]}"
-        raise WeightsError(f"{error}; they are of {metadata[STAGE_KEY]}: use {wanted}") from error
-    model.eval()
-    return model
 
 
 def _training_crop(config: Config) -> tuple[int, ...]:

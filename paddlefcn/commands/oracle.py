@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, add_json, load, start
-from paddlefcn.errors import UserError
+from paddlefcn.errors import DataError, UserError
 from paddlefcn.files import open_output, write_json
 
 if TYPE_CHECKING:
@@ -55,14 +55,22 @@ def run(args: argparse.Namespace) -> int:
     data = config.data
     totals = {stride: ConfusionMatrix(data.num_classes, data.ignore_index) for stride in strides}
     progress = Steps("masks")
+    bad = 0
     for index in range(len(dataset)):
-        _, label = dataset.read(index)
+        progress(index + 1, len(dataset))
+        try:
+            _, label = dataset.read(index)
+        except DataError as error:
+            if data.on_bad_image == "stop":
+                raise
+            bad += 1
+            print(f"left out: {error}")
+            continue
         if (label != data.ignore_index).any():
             for stride, matrix in totals.items():
                 matrix.update(best_at_stride(label, stride, data.ignore_index, args.method), label)
-        progress(index + 1, len(dataset))
     scores = {stride: matrix.scores(list(data.classes)) for stride, matrix in totals.items()}
-    print(table(scores, len(dataset), args.method))
+    print(table(scores, len(dataset) - bad, args.method))
     if args.json:
         entries = [{"stride": stride, **found.to_dict()} for stride, found in scores.items()]
         write_json(args.json, {"method": args.method, "split": args.split, "strides": entries})
@@ -71,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
         plot_oracle(scores, output / "oracle.png")
         print(f"picture: {output / 'oracle.png'}")
-    return 0
+    return 1 if bad else 0
 
 
 def table(scores: Mapping[int, Scores], masks: int, method: str) -> str:

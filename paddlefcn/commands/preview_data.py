@@ -75,7 +75,7 @@ def _cell(config: Config, image: np.ndarray, label: np.ndarray, name: str) -> np
     if data.normalize.scale == 255:
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     shown = displayable(pixels)
-    pair = np.concatenate([shown, tint(shown, label, data.palette, data.ignore_index)], axis=1)
+    pair = np.concatenate([shown, tint(shown, label, config.classes)], axis=1)
     factor = _CELL / max(label.shape)
     size = (max(2, round(pair.shape[1] * factor)), max(1, round(pair.shape[0] * factor)))
     mode = cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST

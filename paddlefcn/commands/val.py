@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, load, start
-from paddlefcn.commands.network import add_inference, add_weights, inference, load_network
+from paddlefcn.commands.network import add_inference, add_weights, inference
 from paddlefcn.commands.scoring import (
     add_scoring,
     check_report_files,
@@ -51,69 +50,33 @@ def run(args: argparse.Namespace) -> int:
     """Prints the scores; writes them as JSON, and pictures, where asked to."""
     config = load(args)
     start(args)
-    from paddlefcn.build import build_dataset, build_losses, build_resize, validate
-    from paddlefcn.engine.evaluate import evaluate
-    from paddlefcn.engine.progress import Steps
+    from paddlefcn.build import validate
+    from paddlefcn.evaluation import score
 
     validate(config)
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
     check_report_files(args)
     data = config.data
-    scorer = make_scorer(args, data.classes, data.ignore_index)
-    way = inference(args, config)
-    dataset = build_dataset(config, args.split)
-    model = load_network(args, config)
-    losses = build_losses(config, model)
-    output = _output(args)
     worst = Worst(args.worst, data.num_classes, data.ignore_index)
-
-    def look(result: ImageResult) -> None:
-        scorer.add(result.sample.name, result.pred, result.label)
-        if args.worst:
-            worst.look(result)
-
-    began = time.perf_counter()
-    result = evaluate(
-        model,
-        dataset,
-        normalize=data.normalize,
-        resize=build_resize(config),
-        inference=way,
-        loss=lambda logits, label: losses([logits], label),
-        num_workers=data.num_workers,
-        progress=Steps(args.split),
-        on_image=look,
+    scorer = make_scorer(args, data.classes, data.ignore_index)
+    output = _output(args)
+    scored = score(
+        config,
+        args.weights,
+        scorer,
+        split=args.split,
+        inference=inference(args, config),
+        on_image=worst.look if args.worst else lambda result: None,
     )
-    seconds = time.perf_counter() - began
-    report = scorer.report()
-    print_report(args, report, f"loss {result.loss:.4f}; {report.scores.images / seconds:.2f} images/s")
-    write_report(args, report, {"val_loss": result.loss, "split": args.split, **scored_with(args, config)})
+    for message in scored.bad.values():
+        print(f"left out: {message}")
+    rate = scored.report.scores.images / scored.seconds
+    print_report(args, scored.report, f"loss {scored.loss:.4f}; {rate:.2f} images/s")
+    write_report(args, scored.report, scored.record())
     if output is not None:
-        _pictures(output, report.scores, worst, dataset, config)
-    return 0
-
-
-def scored_with(args: argparse.Namespace, config: Config) -> dict[str, Any]:
-    """What was scored, and how: the part of the JSON that makes it a record."""
-    import numpy as np
-    import paddle
-
-    import paddlefcn
-    from paddlefcn.predictor import checksum
-    from paddlefcn.weights import resolve_weights
-
-    weights = resolve_weights(args.weights).resolve()
-    return {
-        "weights": {"file": str(weights), "sha256": checksum(weights)},
-        "recipe": {"file": config.file, "tree": config.tree},
-        "inference": {"scales": args.multi_scale or [1.0], "flip": args.flip, "windows": args.sliding},
-        "versions": {
-            "paddlefcn": paddlefcn.__version__,
-            "paddle": paddle.__version__,
-            "numpy": np.__version__,
-        },
-    }
+        _pictures(output, scored.report.scores, worst, scored.dataset, config)
+    return 1 if scored.bad else 0
 
 
 class Worst:
@@ -164,13 +127,12 @@ def _pictures(
     from paddlefcn.plots import plot_confusion
     from paddlefcn.visualize import gallery, preview, write_picture
 
-    data = config.data
     plot_confusion(scores, output / "confusion.png")
     rows = []
     for rank, (index, iou, right, pred) in enumerate(worst.ranked(), start=1):
         image, label = dataset.read(index)
         name = dataset.samples[index].name
-        picture = preview(image, label, pred, data.palette, data.ignore_index)
+        picture = preview(image, label, pred, config.classes)
         write_picture(output / "worst" / f"{rank:03}_{Path(name).stem}.png", picture)
         rows.append((f"{name}: mean IoU {iou:.3f}, pixel accuracy {right:.3f}", picture))
         print(f"{rank:>3}. {rows[-1][0]}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from paddlefcn.arguments import NotEmpty, Range, construct, describe, read_section
+from paddlefcn.classes import voc_palette
 from paddlefcn.config.sections import Component, Node
 from paddlefcn.data.images import Normalize
 
@@ -118,20 +119,6 @@ def _palette(node: Node, count: int) -> tuple[tuple[int, int, int], ...]:
         if not complete or not all(type(part) is int and 0 <= part <= 255 for part in color):
             raise node.error("palette", f"a colour is [red, green, blue] of 0 to 255, got {describe(color)}")
     return tuple((color[0], color[1], color[2]) for color in colors)
-
-
-def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """The colours of PASCAL VOC (its development kit's colour map), for any number of classes up to 256."""
-
-    def color(index: int) -> tuple[int, int, int]:
-        parts = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                parts[channel] |= ((index >> channel) & 1) << (7 - bit)
-            index >>= 3
-        return parts[0], parts[1], parts[2]
-
-    return tuple(color(index % 256) for index in range(count))
 
 
 @dataclasses.dataclass(frozen=True)

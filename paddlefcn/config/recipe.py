@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from paddlefcn.arguments import NotEmpty, Pattern, Range, nearest
+from paddlefcn.classes import Classes
 from paddlefcn.config.data_section import DataConfig, read_data
 from paddlefcn.config.sections import Component, Node
 from paddlefcn.config.stages import stage_trees
@@ -73,6 +74,11 @@ class Config:
     train: TrainConfig
     tree: Mapping[str, Any]
     stages: tuple[Config, ...] = ()
+
+    @property
+    def classes(self) -> Classes:
+        """Names, colours and the ignored id, as one."""
+        return Classes(self.data.classes, self.data.palette, self.data.ignore_index)
 
     def to_yaml(self) -> str:
         """The resolved recipe; loading it again gives an equal config."""

@@ -8,12 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from paddlefcn.data import transforms
-from paddlefcn.data.datasets import VOC, Folder, ListFile, SegmentationDataset
+from paddlefcn.data.datasets import VOC, Folder, ListFile, Scenes, SegmentationDataset, Volumes
 from paddlefcn.data.images import Resize
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.data.shapes import Shapes
 
-DATASETS: dict[str, Any] = {"VOC": VOC, "ListFile": ListFile, "Folder": Folder, "Shapes": Shapes}
+DATASETS: dict[str, Any] = {
+    "VOC": VOC,
+    "ListFile": ListFile,
+    "Folder": Folder,
+    "Scenes": Scenes,
+    "Volumes": Volumes,
+    "Shapes": Shapes,
+}
 
 TRANSFORMS: dict[str, Any] = {
     "Resize": Resize,
@@ -36,6 +43,8 @@ __all__ = [
     "Folder",
     "LabelReader",
     "ListFile",
+    "Scenes",
     "SegmentationDataset",
     "Shapes",
+    "Volumes",
 ]

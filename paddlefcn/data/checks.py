@@ -143,13 +143,10 @@ class Inspector:
 
     def _image(self, index: int, finding: Finding) -> np.ndarray | None:
         sample = self.dataset.samples[index]
+        if sample.image is not None and not os.path.exists(sample.image):
+            return None
         try:
-            if sample.image is not None:
-                if not os.path.exists(sample.image):
-                    return None
-                image = self.dataset.read_image(sample)
-            else:
-                image, _ = self.dataset.read_raw(index)
+            image = self.dataset.read_image(index)
         except DataError as error:
             finding.faults.append(str(error))
             return None
@@ -161,12 +158,12 @@ class Inspector:
 
     def _mask(self, index: int, finding: Finding) -> np.ndarray | None:
         sample = self.dataset.samples[index]
+        if sample.label is None and sample.image is not None:
+            return None
+        if sample.label is not None and not os.path.exists(sample.label):
+            return None
         try:
-            if sample.label is None:
-                return None if sample.image is not None else self.dataset.read_raw(index)[1]
-            if not os.path.exists(sample.label):
-                return None
-            return self.dataset.label_reader.read_raw(sample.label)
+            return self.dataset.read_mask(index)
         except DataError as error:
             finding.faults.append(str(error))
             return None

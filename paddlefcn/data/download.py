@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import http.client
 import json
 import os
 import re
-import shutil
-import socket
-import tarfile
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
+from paddlefcn.data.stream import BLOCK, Answer
+from paddlefcn.data.unpack import unpack as unpack
 from paddlefcn.errors import DataError, RunError
+from paddlefcn.files import lock, said, write_text
 
 VOC2012_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC2012_CHECKSUM = "md5:6cd6e144f989b92b3379bac3b3de84fd"
-_BLOCK = 1 << 20
 _ATTEMPTS = 5
-_BROKEN = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ConnectionError,
-    socket.timeout,  # is no TimeoutError on Python 3.9
-)
+_WORTHWHILE = 1 << 16  # bytes that make an attempt count as getting on
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 Progress = Callable[[int, int], None]  # (bytes there, bytes in all or 0)
 
 
@@ -40,51 +36,64 @@ def download(
     progress: Progress | None = None,
     max_bytes: int = 64 << 30,
     timeout: float = 30.0,
+    max_seconds: float = 24 * 3600.0,
 ) -> Path:
     """Fetches `url` to the file `target`, which is complete and checked, or absent.
 
     What has come is kept beside it (`NAME.partial`); a broken connection, or a later call, goes on from
-    there if the server still has the same file (its ETag or date), and from the start if not.
+    there if the server still has the same file (its ETag or date), and from the start if not. A file that
+    stands at `target` is never replaced.
 
     Args:
         url: http, https or file.
-        checksum: "md5:…" or "sha256:…" of the file, or None if none has been published.
+        checksum: "md5:…" or "sha256:…" of the file (8 digits of it or more), or None if none has been
+            published; then the server must say how long the file is.
         progress: called with (bytes there, bytes in all; 0 if the server does not say).
-        max_bytes: more than this is refused.
+        max_bytes: more than this is refused, and never read.
+        timeout: seconds without a byte after which a connection counts as broken.
+        max_seconds: the whole download may take so long.
 
     Raises:
-        DataError: no such file on the server, a wrong checksum, too large, a wrong URL.
-        RunError: the connection broke again and again, or the disk is full; a later call goes on.
+        DataError: no such file on the server, a wrong checksum, too large, a wrong URL, another file
+            at `target`.
+        RunError: the connection broke again and again, time is up, or the disk is full; a later call
+            goes on.
     """
     target = Path(target)
     name, _, wanted = (checksum or "").partition(":")
-    if checksum is not None and (
-        name not in ("md5", "sha256") or not re.fullmatch("[0-9a-f]{32,64}", wanted)
-    ):
+    if checksum is not None and (name not in ("md5", "sha256") or not re.fullmatch("[0-9a-f]{8,64}", wanted)):
         raise ValueError(f"checksum {checksum!r}: expected md5:HEX or sha256:HEX")
     if not re.match(r"(https?|file)://", url):
         raise DataError(f"{url}: expected an http, https or file address")
-    if target.exists() and (checksum is None or _digest(target, name) == wanted):
+    if os.path.lexists(target):
+        _check_file(target, name, wanted)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    try:
-        _fetch(url, partial, progress, max_bytes, timeout)
-    except OSError as error:
-        raise RunError(
-            f"{partial}: {error.strerror or error}; free the disk, the download goes on there"
-        ) from error
-    if checksum is not None:
-        found = _digest(partial, name)
-        if found != wanted:
+    with said(partial):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, partial, progress, _Limits(max_bytes, timeout, time.monotonic() + max_seconds, checksum))
+        found = _digest(partial, name) if checksum is not None else ""
+        if not found.startswith(wanted):
             _forget(partial)
             raise DataError(
                 f"{url}: {name} {found}, expected {wanted}: damaged on the way, or not the published file; "
                 f"it was deleted, try again"
             )
-    os.replace(partial, target)
-    _forget(partial)
+        os.replace(partial, target)
+        _forget(partial)
     return target
+
+
+def _check_file(path: Path, name: str, wanted: str) -> None:
+    """DataError unless the file that stands where a download would go is what would be downloaded."""
+    if not path.is_file():
+        raise DataError(f"{path}: stands where a download should go, and is no file; remove it")
+    found = _digest(path, name) if name else ""
+    if not found.startswith(wanted):
+        raise DataError(
+            f"{path}: its {name} is {found}, expected {wanted}: damaged, or another file; it was left as it "
+            f"is: move it away to download it anew"
+        )
 
 
 def download_voc2012(root: str | Path, progress: Progress | None = None, *, url: str = VOC2012_URL) -> Path:
@@ -121,180 +130,179 @@ def bar(what: str) -> Iterator[Progress]:
             each.close()
 
 
-def unpack(
-    archive: str | Path, target: str | Path, *, max_bytes: int = 64 << 30, max_files: int = 1_000_000
-) -> None:
-    """Unpacks a tar below `target`: plain files and folders only, all of them or none.
+@dataclasses.dataclass(frozen=True)
+class _Limits:
+    """What a download may take at most; `until` is a time of the monotonic clock."""
 
-    Everything is looked at first, then unpacked into a hidden folder of the target, then moved.
-
-    Raises:
-        DataError: a path outside the target, a link, a device, too many bytes or files, a damaged tar.
-    """
-    archive, target = Path(archive), Path(target)
-    target.mkdir(parents=True, exist_ok=True)
-    staging = target / f".{archive.name}.unpacking"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with tarfile.open(archive) as tar:
-            members = _safe_members(tar, archive, max_bytes, max_files)
-            free = shutil.disk_usage(target).free
-            need = sum(member.size for member in members)
-            if need > free:
-                raise RunError(f"{target}: {archive.name} needs {need >> 20} MB, {free >> 20} MB are free")
-            for member in members:
-                _write_member(tar, member, staging / member.name)
-        _merge(staging, target)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{archive}: is no tar file, or damaged ({error})") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    max_bytes: int
+    timeout: float
+    until: float
+    checksum: str | None
 
 
-def _safe_members(
-    tar: tarfile.TarFile, archive: Path, max_bytes: int, max_files: int
-) -> list[tarfile.TarInfo]:
-    members, size = [], 0
-    for member in tar:
-        path = PurePosixPath(member.name)
-        if not (member.isreg() or member.isdir()) or member.issparse():
-            kind = "a link" if member.issym() or member.islnk() else "a device or special file"
-            raise DataError(f"{archive}: {member.name!r} is {kind}; only plain files are unpacked")
-        outside = path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name
-        if outside or "\0" in member.name or not member.name:
-            raise DataError(f"{archive}: {member.name!r} would leave the target folder; nothing was unpacked")
-        size += member.size
-        members.append(member)
-        if size > max_bytes or len(members) > max_files:
-            raise DataError(
-                f"{archive}: holds more than {max_bytes} bytes or {max_files} files; not unpacked"
-            )
-    return members
-
-
-def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    if member.isdir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source = tar.extractfile(member)
-    assert source is not None  # it is a plain file
-    with source, open(path, "wb") as file:
-        shutil.copyfileobj(source, file, _BLOCK)
-    if path.stat().st_size != member.size:
-        raise tarfile.TarError(f"{member.name} is cut short")
-
-
-def _merge(staging: Path, target: Path) -> None:
-    """Moves what was unpacked to its place: whole folders where none are yet, so in one step."""
-    for path in sorted(staging.iterdir()):
-        place = target / path.name
-        if place.is_symlink():
-            raise DataError(
-                f"{place}: a link stands there; remove it, archives are not unpacked through links"
-            )
-        if path.is_dir() and place.is_dir():
-            _merge(path, place)
-        elif place.is_dir() or (path.is_dir() and place.exists()):
-            raise DataError(f"{place}: a folder and a file of one name; remove it")
-        else:
-            os.replace(path, place)
-
-
-def _fetch(url: str, partial: Path, progress: Progress | None, max_bytes: int, timeout: float) -> None:
+def _fetch(url: str, partial: Path, progress: Progress | None, limits: _Limits) -> None:
     """Downloads into `partial`, going on after broken connections; raises DataError, RunError."""
     failures = 0
-    while True:
-        before = partial.stat().st_size if partial.exists() else 0
-        try:
-            _fetch_once(url, partial, progress, max_bytes, timeout)
-            return
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # longer than the server's file: not a part of it
-                _forget(partial)
-            elif error.code < 500:
-                raise DataError(f"{url}: the server says {error.code} {error.reason}") from error
-            reason: object = f"{error.code} {error.reason}"
-        except _BROKEN as error:
-            reason = getattr(error, "reason", None) or error
-        after = partial.stat().st_size if partial.exists() else 0
-        failures = 0 if after > before else failures + 1
-        if failures >= _ATTEMPTS:
-            raise RunError(
-                f"{url}: the connection broke {failures} times ({reason}); {after} bytes are kept in "
-                f"{partial}, start again to go on"
-            )
-        time.sleep(min(8.0, 0.2 * 2**failures))
+    with _owned(partial) as file:
+        while True:
+            before = os.fstat(file.fileno()).st_size
+            try:
+                _fetch_once(url, partial, file, progress, limits)
+                return
+            except urllib.error.HTTPError as error:
+                if error.code == 416:  # longer than the server's file: not a part of it
+                    _forget_note(partial)
+                elif error.code < 500:
+                    raise DataError(f"{url}: the server says {error.code} {_short(error.reason)}") from error
+                reason: object = f"{error.code} {error.reason}"
+            except _BROKEN as error:
+                reason = getattr(error, "reason", None) or error
+            after = os.fstat(file.fileno()).st_size
+            # a server that gives a few bytes a connection must not go on for ever
+            failures = 0 if after >= before + _WORTHWHILE else failures + 1
+            late = time.monotonic() > limits.until
+            if failures >= _ATTEMPTS or late:
+                how = "time is up" if late else f"the connection broke {failures} times"
+                raise RunError(
+                    f"{url}: {how} ({_short(reason)}); {after} bytes are kept in "
+                    f"{partial}, start again to go on"
+                )
+            time.sleep(min(8.0, 0.2 * 2**failures))
 
 
-def _fetch_once(url: str, partial: Path, progress: Progress | None, max_bytes: int, timeout: float) -> None:
-    start, validator = _resumable(partial, url)
+def _short(reason: object) -> str:
+    return " ".join(str(reason).split())[:200]
+
+
+@contextlib.contextmanager
+def _owned(partial: Path) -> Iterator[BinaryIO]:
+    """The partial file, made if need be, that no other process writes; a link there is not followed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+        raise DataError(f"{partial}: a link or no file stands there; remove it")
+    with open(os.open(partial, flags | getattr(os, "O_NONBLOCK", 0), 0o666), "r+b") as file:
+        if not lock(file):
+            raise RunError(f"{partial}: another process is downloading it; wait for it")
+        yield file
+
+
+def _fetch_once(url: str, partial: Path, file: BinaryIO, progress: Progress | None, limits: _Limits) -> None:
+    start, note = _resumable(partial, url)
     # identity: a compressed transfer has other bytes than the range that is asked for
     headers = {"User-Agent": "paddlefcn", "Accept-Encoding": "identity"}
     if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as answer:
-        start = _place(answer, start)
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length and length.isdigit() else 0
-        if total > max_bytes:
-            raise DataError(f"{url}: {total} bytes, more than the {max_bytes} that are allowed")
-        _note(partial, url, answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
-        with open(partial, "r+b" if start else "wb") as file:
-            file.seek(start)
-            file.truncate()
-            done = start
-            while block := answer.read(_BLOCK):
-                file.write(block)
-                done += len(block)
-                if done > max_bytes:
-                    raise DataError(f"{url}: more than the {max_bytes} bytes that are allowed")
-                if progress is not None:
-                    progress(done, total)
+        headers |= {"Range": f"bytes={start}-", "If-Range": note["validator"]}
+    with Answer(url, headers, limits.timeout) as answer:
+        try:
+            start = _place(answer, start, note)
+            total = _total(answer, start)
+        except http.client.HTTPException:
+            _forget_note(partial)  # the next attempt starts anew
+            raise
+        if not total and not answer.chunked and limits.checksum is None:
+            raise DataError(
+                f"{url}: the server does not say how long the file is, so nobody could tell whether all "
+                f"of it came; give its checksum (#sha256=HEX behind the address), or fetch it by other means"
+            )
+        if total > limits.max_bytes:
+            raise DataError(f"{url}: {total} bytes, more than the {limits.max_bytes} that are allowed")
+        _note(partial, url, answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", total)
+        file.seek(start)
+        file.truncate()
+        done = start
+        for block in answer.blocks():
+            done += len(block)
+            allowed = total or limits.max_bytes
+            if done > allowed:
+                raise DataError(f"{url}: sends more than the {allowed} bytes that are allowed")
+            file.write(block)
+            file.flush()
+            if progress is not None:
+                progress(done, total)
+            if time.monotonic() > limits.until:
+                raise TimeoutError(f"{done} bytes came")
     if total and done < total:
         raise ConnectionError(f"{done} of {total} bytes came")
+    if not done:
+        raise DataError(f"{url}: the server's file is empty")
 
 
-def _place(answer: http.client.HTTPResponse, wanted: int) -> int:
-    """Where in the file the answer begins: `wanted` if the server goes on there, else 0."""
-    if not wanted or getattr(answer, "status", 200) != 206:
+def _place(answer: Answer, wanted: int, note: Mapping[str, Any]) -> int:
+    """Where in the file the answer begins: `wanted` if the server goes on there with that file, else 0."""
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise http.client.HTTPException("the server compresses what was asked for as it is")
+    if not wanted:
+        if answer.status == 206:
+            raise http.client.HTTPException("the server sends a part where all was asked for")
         return 0
-    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    if match is None or int(match.group(1)) != wanted:
+    if answer.status != 206:
+        return 0
+    found = _range(answer)
+    if found is None or found[0] != wanted or found[1] != found[2] - 1:
         raise http.client.HTTPException("the server answered with another range than asked for")
+    marks = [answer.headers.get(name) for name in ("ETag", "Last-Modified")]
+    # an ETag must come again (RFC 9110, section 15.3.7); a date may be left out
+    expected = note["validator"]
+    same = expected in marks or (not expected.startswith('"') and marks == [None, None])
+    if not same or (note["total"] and note["total"] != found[2]):
+        raise http.client.HTTPException("the server goes on with another file than the part that is here")
     return wanted
 
 
-def _resumable(partial: Path, url: str) -> tuple[int, str]:
-    """Bytes of `partial` that can be gone on from, and the server's mark of the file they are from."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+def _range(answer: Answer) -> tuple[int, int, int] | None:
+    """(first byte, last byte, bytes in all) of a partial answer."""
+    text = answer.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", text)
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
+
+
+def _total(answer: Answer, start: int) -> int:
+    """Bytes of the whole file, 0 if the server does not say."""
+    lengths = set(answer.headers.get_all("Content-Length") or ())
+    if answer.chunked or not lengths:
+        found = _range(answer)
+        return found[2] if start and found else 0
+    (length,) = lengths if len(lengths) == 1 else ("",)
+    if not re.fullmatch("[0-9]{1,18}", length):
+        raise http.client.HTTPException(f"the server says a length of {_short(', '.join(sorted(lengths)))!r}")
+    return start + int(length)
+
+
+def _resumable(partial: Path, url: str) -> tuple[int, dict[str, Any]]:
+    """Bytes of `partial` that can be gone on from, and what is known of the server's file they are from."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         note = json.loads(_note_path(partial).read_text(encoding="utf-8"))
-        validator = note["validator"]
+        validator, total = note["validator"], note["total"]
         # a weak mark does not promise equal bytes (RFC 9110, section 13.1.5)
-        if note["url"] == url and validator and not validator.startswith("W/"):
-            return partial.stat().st_size, validator
-    return 0, ""
+        strong = isinstance(validator, str) and validator and not validator.startswith("W/")
+        if note["url"] == url and strong and type(total) is int:
+            return partial.stat().st_size, note
+    return 0, {}
 
 
-def _note(partial: Path, url: str, validator: str) -> None:
-    _note_path(partial).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+def _note(partial: Path, url: str, validator: str, total: int) -> None:
+    _forget_note(partial)
+    write_text(_note_path(partial), json.dumps({"url": url, "validator": validator, "total": total}))
 
 
 def _note_path(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")
 
 
+def _forget_note(partial: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _note_path(partial).unlink()
+
+
 def _forget(partial: Path) -> None:
-    for path in (partial, _note_path(partial)):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    _forget_note(partial)
+    with contextlib.suppress(FileNotFoundError):
+        partial.unlink()
 
 
 def _digest(path: Path, name: str) -> str:
     digest = hashlib.new(name, usedforsecurity=False)
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

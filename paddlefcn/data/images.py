@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from paddlefcn.data.tiff import is_tiff, read_tiff
+from paddlefcn.data.decoding import FORMATS, check_file, decode, naming_errors, source_name
 from paddlefcn.errors import DataError
 
 MAX_PIXELS = 178_956_970  # what Pillow warns at: a quarter of a gigabyte as 24-bit RGB, and 2 GB as float32
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
-# formats by name: Pillow's other plugins start programs (EPS) or are seldom hardened
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".dcm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,19 +191,24 @@ def image_files(folder: str | Path) -> list[Path]:
     return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(base).parts))
 
 
-def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(source: str | Path | bytes, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image as HxWxC uint8, uint16 or float32 in RGB order, its EXIF orientation applied.
 
     A grey file is copied to 3 channels where 3 are wanted, a colour file becomes its luminance where 1
     is wanted, and an alpha channel is dropped unless 2 (grey, alpha) or 4 channels are wanted.
 
+    Args:
+        source: a path, or the bytes of such a file.
+
     Raises:
         DataError: the file is missing, no image, damaged, too large, or has other channels.
     """
-    return match_channels(_read(Path(path), "image", max_pixels), channels, path)
+    return match_channels(_read(source, "image", max_pixels), channels, source_name(source))
 
 
-def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS, *, colors: bool = False) -> np.ndarray:
+def read_mask(
+    source: str | Path | bytes, max_pixels: int = MAX_PIXELS, *, colors: bool = False
+) -> np.ndarray:
     """Reads a mask: HxW ids (palette indices, grey values; 8, 16 or 32 bit) or HxWx3 colours.
 
     With `colors` a palette or grey mask is turned into its colours, HxWx3, too.
@@ -214,24 +216,30 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS, *, colors: bool = 
     Raises:
         DataError: the file is missing, no image, damaged, too large, or holds fractions.
     """
-    mask = _read(Path(path), "colors" if colors else "mask", max_pixels)
+    return mask_values(_read(source, "colors" if colors else "mask", max_pixels), source, colors=colors)
+
+
+def mask_values(mask: np.ndarray, source: str | Path | bytes, *, colors: bool = False) -> np.ndarray:
+    """HxWxC as a mask's file or window holds it -> HxW ids or HxWx3 colours, as `read_mask`."""
     if mask.shape[2] in (2, 4):
         mask = mask[:, :, :-1]  # an alpha channel says nothing about classes
     if mask.dtype.kind == "f":
         if not np.array_equal(mask, np.rint(mask)) or np.abs(mask).max() > 2**31:
-            raise DataError(f"mask {path}: holds fractions; expected class ids as integers")
+            raise DataError(f"mask {source_name(source)}: holds fractions; expected class ids as integers")
         mask = mask.astype(np.int64)
     if colors and mask.shape[2] == 1:
         mask = np.repeat(mask, 3, axis=2)
     if mask.shape[2] not in (1, 3):
-        raise DataError(f"mask {path}: has {mask.shape[2]} channels; expected 1 (class ids) or 3 (colours)")
+        raise DataError(
+            f"mask {source_name(source)}: has {mask.shape[2]} channels; expected 1 (class ids) or 3 (colours)"
+        )
     return mask[:, :, 0] if mask.shape[2] == 1 else mask
 
 
 def palette_of(path: str | Path) -> dict[int, tuple[int, ...]]:
     """Index -> (red, green, blue) of a palette PNG; empty for any other file."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             flat = image.getpalette("RGB") if image.mode == "P" else None
     # this only adds to what the reader says; unreadable files are its to report
     except Exception:
@@ -268,146 +276,12 @@ def _luminance(image: np.ndarray) -> np.ndarray:
     return luma.astype(image.dtype)[:, :, None]
 
 
-def _read(path: Path, kind: str, max_pixels: int) -> np.ndarray:
+def _read(source: str | Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
     """HxWxC as the file holds it; every failure is a DataError naming it. kind: image, mask, colors."""
-    what = "mask" if kind == "colors" else kind
-    try:
-        if not path.is_file():
-            raise DataError("is a folder" if path.is_dir() else "no such file")
-        if path.stat().st_size == 0:
+    with naming_errors(source, "mask" if kind == "colors" else kind):
+        content = source if isinstance(source, bytes) else Path(source)
+        if isinstance(content, Path):
+            check_file(content)
+        elif not content:
             raise DataError("is empty")
-        if path.suffix.lower() == ".npy":
-            array = _read_npy(path, max_pixels)
-        else:
-            array = _decode(path, kind, max_pixels)
-        if array.size == 0:
-            raise DataError(f"has no pixels (shape {array.shape})")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError("holds values that are not finite")
-    except DataError as error:
-        raise DataError(f"{what} {path}: {error}") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{what} {path}: is no image (PNG, JPEG, TIFF, BMP or .npy)") from None
-    # decoders raise nearly anything on a damaged file; its name is what the user needs
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{what} {path}: cannot be read, damaged or truncated ({reason[:200]})") from error
-    return array
-
-
-def _check_pixels(height: int, width: int, max_pixels: int) -> None:
-    if height * width > max_pixels:
-        raise DataError(
-            f"{height}x{width} are {height * width} pixels, more than data.max_pixels {max_pixels}"
-        )
-
-
-def _read_npy(path: Path, max_pixels: int) -> np.ndarray:
-    # mapped, so that a lying header allocates nothing; pickled objects are refused
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3:
-        raise DataError(f"array of shape {array.shape}; expected HxW or HxWxC")
-    _check_pixels(array.shape[0], array.shape[1], max_pixels)
-    if array.dtype.kind not in "buif":
-        raise DataError(f"array of {array.dtype}; expected numbers")
-    if array.shape[0] * array.shape[1] * array.shape[2] > 16 * max_pixels:
-        raise DataError(f"array of shape {array.shape} is too large; expected HxWxC")
-    return _plain_dtype(np.array(array))
-
-
-def _plain_dtype(array: np.ndarray) -> np.ndarray:
-    """uint8, uint16 and float32; other integers become the smallest of these that holds them."""
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8)
-    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
-        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-        if low >= 0 and high <= 65535:
-            return array.astype(np.uint16 if array.itemsize > 1 else np.uint8)
-        return array.astype(np.float32)
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
-    return array.astype(array.dtype.newbyteorder("="))
-
-
-def _decode(path: Path, kind: str, max_pixels: int) -> np.ndarray:
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # the user allows more than Pillow's own limit
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; the limit is checked here
-            with Image.open(path, formats=_FORMATS) as image:
-                _check_pixels(image.height, image.width, max_pixels)
-                if image.format == "TIFF" and image.tag_v2.get(277, 1) > len(image.getbands()):  # type: ignore[attr-defined]
-                    raise UnidentifiedImageError  # Pillow would leave channels out
-                return _oriented(_pixels(image, path, kind, max_pixels), image.getexif().get(0x0112, 1))
-    except Image.DecompressionBombError as error:
-        raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
-    except UnidentifiedImageError:
-        if is_tiff(path):  # more samples or other formats than Pillow knows
-            return _plain_dtype(read_tiff(path, lambda h, w: _check_pixels(h, w, max_pixels)))
-        raise
-
-
-def _pixels(image: Image.Image, path: Path, kind: str, max_pixels: int) -> np.ndarray:
-    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-    if pages > 1:
-        raise DataError(f"holds {pages} pages; save them as {pages} files, or as one HxWxC .npy")
-    image.load()  # raises on truncated data, which cv2 would accept
-    if _sample_bits(image) > 8 and image.mode in ("RGB", "RGBA", "LA", "CMYK"):
-        return _deep_colors(path, image)
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)[:, :, None] * np.uint8(1 if kind == "mask" else 255)
-    if image.mode in ("P", "PA"):
-        if kind == "mask":
-            return np.asarray(image if image.mode == "P" else image.getchannel(0))[:, :, None]
-        image = image.convert("RGB")
-    elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
-        image = image.convert("RGB")  # CMYK, YCbCr, LAB …
-    array = np.asarray(image)
-    return _plain_dtype(array if array.ndim == 3 else array[:, :, None])
-
-
-def _sample_bits(image: Image.Image) -> int:
-    """Bits of a channel as the file holds them; Pillow reduces 16-bit colours to 8 without a word."""
-    if image.format == "TIFF":
-        bits: Any = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
-        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
-    if image.format in ("PNG", "PPM"):
-        with open(str(image.filename), "rb") as file:  # type: ignore[attr-defined]
-            head = file.read(64)
-        if image.format == "PNG":
-            return head[24] if head[12:16] == b"IHDR" else 8
-        return 16 if image.mode == "RGB" and _ppm_maximum(head) > 255 else 8
-    return 8
-
-
-def _ppm_maximum(head: bytes) -> int:
-    words = [word for word in head.split() if not word.startswith(b"#")]
-    return int(words[3]) if len(words) > 3 and words[3].isdigit() else 255
-
-
-def _deep_colors(path: Path, image: Image.Image) -> np.ndarray:
-    """16-bit colours by cv2, from bytes: its imread cannot open every file name on Windows."""
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if array is None or array.shape[:2] != (image.height, image.width):
-        raise DataError(f"16-bit {image.format} in mode {image.mode} cannot be decoded; save it as .npy")
-    array = array if array.ndim == 3 else array[:, :, None]
-    if array.shape[2] >= 3:
-        order = [2, 1, 0, 3][: array.shape[2]]
-        array = array[:, :, order]
-    if image.mode == "LA" and array.shape[2] == 4:
-        array = array[:, :, [0, 3]]  # cv2 spreads grey with alpha to four channels
-    return np.ascontiguousarray(array)
-
-
-def _oriented(array: np.ndarray, orientation: Any) -> np.ndarray:
-    """EXIF orientation 1 to 8, as a viewer shows the picture."""
-    if orientation in (5, 6, 7, 8):
-        array = array.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return np.ascontiguousarray(array)
+        return decode(content, kind, max_pixels)

@@ -121,14 +121,14 @@ class _BatchMaker:
         for step in range(count):
             index = int(order[(place + step) % count])
             name = self.dataset.samples[index].name
+            rng = np.random.default_rng([self.seed, epoch, index])
             try:
-                image, label = self.dataset.read(index)
+                image, label = self.dataset.read(index, rng)
             except DataError as error:
                 if not self.skip:
                     raise
                 bad[name] = str(error)
                 continue
-            rng = np.random.default_rng([self.seed, epoch, index])
             image, label = self._augment(image, label, rng, name)
             return image, label, name
         raise DataError(f"none of the {count} samples can be read; the last: {bad[name]}")
@@ -146,19 +146,6 @@ class _BatchMaker:
             raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """image HxWxC -> float32 CxH'xW': the `resize` steps, then `normalize`."""
-
-    normalize: Normalize
-    resize: Sequence[Any] = ()
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        for step in self.resize:
-            image, _ = step(image)
-        return self.normalize(image)
-
-
 def read_ahead(
     dataset: SegmentationDataset,
     prepare: Callable[[np.ndarray], np.ndarray],
@@ -170,7 +157,7 @@ def read_ahead(
     """(index, prepared image CxHxW, label HxW at its own size, sample), in order.
 
     Args:
-        prepare: image HxWxC -> float32 CxHxW, picklable (`Prepare`).
+        prepare: image HxWxC -> float32 CxHxW, picklable (`Preprocess`).
         indices: which samples (a rank's part); all by default.
         bad: if given, samples that cannot be read are noted here (name -> message) and left out;
             without it their DataError is raised.

@@ -1,98 +1,248 @@
-"""TIFF files that Pillow does not read: any number of samples a pixel, 8 to 64 bit, integers or floats.
+"""TIFF files, whole or by windows: tiles or strips, any compression of `imagecodecs`, 1 to N channels.
 
-Baseline layout (TIFF 6.0): strips or tiles are interleaved or planar, uncompressed or deflated.
+`tifffile` reads the tags and decodes one strip or tile at a time; a window costs the memory of the strips
+or tiles it touches, whatever the size of the picture.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable
+import io
+import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from paddlefcn.data.georeference import Georeference
+from paddlefcn.data.tiff_tags import count_pictures
 from paddlefcn.errors import DataError
 
-_SIZES = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
-_TYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
-_MAX_BYTES = 8 << 30
+_MAX_BYTES = 8 << 30  # of a decoded window
+_MOST_CHANNELS = 4096
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_JPEG = (7, 33007, 34892)
+_FAX_AND_OLD_JPEG = (2, 3, 4, 6)  # compressions that `imagecodecs` has not always known, and Pillow has
+# colour spaces that only Pillow turns into RGB, and only whole: CMYK, YCbCr without JPEG, the Lab family
+_CONVERTED = (5, _YCBCR, 8, 9, 10)
 
 
-def is_tiff(path: Path) -> bool:
-    """Whether the first bytes are those of a classic TIFF."""
-    with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*")
+class TiffScene:
+    """A TIFF file that is read by windows. Use it in a `with` block, in one thread.
 
+    Attributes:
+        height, width: pixels, as a viewer shows the picture (tag 274, its orientation, is applied).
+        channels: of what `read_window` gives; 3 for a palette file read as image.
+        dtype: of what `read_window` gives: uint8, uint16 or float32; for a mask the file's own integers.
+        georeference: where on Earth the picture lies, None if the file does not say.
+        converted: the colours or the compression are of a kind that only Pillow reads; no windows then.
 
-def read_tiff(path: Path, check_pixels: Callable[[int, int], None]) -> np.ndarray:
-    """HxWxC of the first page. `check_pixels(height, width)` is asked before anything is decoded.
+    Args:
+        source: a path, or a file's bytes.
+        kind: "image"; "mask" keeps palette indices and integers; "colors" gives a palette's colours.
+        max_pixels: a strip or tile of more pixels is refused; the picture itself may have more.
 
     Raises:
-        DataError: a kind of TIFF that is not read here.
+        DataError: no TIFF, damaged, of several pages, or of a kind that is not read. Without the name of
+            the file, which the caller knows.
     """
-    data = np.memmap(path, np.uint8, "r")
-    order = "<" if bytes(data[:2]) == b"II" else ">"
-    tags = _directory(data.data, order)
-    height, width = _one(tags, 257), _one(tags, 256)
-    check_pixels(height, width)
-    samples = _one(tags, 277, 1)
-    bits = set(tags.get(258, (1,)))
-    kinds = set(tags.get(339, (1,)))
-    if len(bits) != 1 or len(kinds) != 1 or not 1 <= samples <= 4096:
-        raise DataError("a TIFF whose channels differ in type; save it as .npy")
-    name = f"{order}{ {1: 'u', 2: 'i', 3: 'f'}.get(kinds.pop(), '?') }{bits.pop() // 8}"
-    if 322 in tags or _one(tags, 317, 1) != 1 or name[1:] not in _TYPES:
-        raise DataError("a TIFF with tiles, a predictor or unusual samples; save it as .npy")
-    dtype = np.dtype(name)
-    size = height * width * samples * dtype.itemsize
-    if size > _MAX_BYTES:
-        raise DataError(f"a TIFF of {height}x{width}x{samples} is too large")
-    raw = _strips(data, tags, size)
-    if _one(tags, 284, 1) == 2:
-        return np.frombuffer(raw, dtype).reshape(samples, height, width).transpose(1, 2, 0)
-    return np.frombuffer(raw, dtype).reshape(height, width, samples)
+
+    def __init__(self, source: Path | bytes, kind: str = "image", *, max_pixels: int) -> None:
+        import tifffile
+
+        # what it remarks on odd files stays unsaid: what matters is raised
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
+        self._data = source if isinstance(source, bytes) else None
+        self._stream: Any = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+        try:
+            size = self._stream.seek(0, os.SEEK_END)
+            self._stream.seek(0)
+            pages = count_pictures(self._stream, size)
+            if pages > 1:
+                raise DataError(f"holds {pages} pages; save them as {pages} files, or as one HxWxC .npy")
+            self._stream.seek(0)
+            self._page: Any = tifffile.TiffFile(self._stream, _multifile=False).pages[0]
+            self._kind = kind
+            self._file_size = size
+            self._describe(max_pixels)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> TiffScene:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stream.close()
+
+    def _describe(self, max_pixels: int) -> None:
+        page = self._page
+        self._native = page.dtype
+        samples = int(page.samplesperpixel)
+        if not 1 <= samples <= _MOST_CHANNELS or page.imagedepth != 1:
+            raise DataError(f"a TIFF of {samples} channels and depth {page.imagedepth}")
+        if page.imagelength < 1 or page.imagewidth < 1:
+            raise DataError(f"has no pixels ({page.imagelength}x{page.imagewidth})")
+        photometric, compression = int(page.photometric or 0), int(page.compression)
+        self.converted = compression in _FAX_AND_OLD_JPEG or (
+            photometric in _CONVERTED and not (photometric == _YCBCR and compression in _JPEG)
+        )
+        if self._native is None or self._native.kind not in "buif":
+            raise DataError("a TIFF whose samples are of no common kind of number; save it as .npy")
+        self._palette = self._colors() if photometric == _PALETTE and self._kind != "mask" else None
+        self._inverted = photometric == _WHITE_IS_ZERO and self._native.kind in "bu"
+        tag = page.tags.get(274)
+        self._orientation = int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+        self._size = (int(page.imagelength), int(page.imagewidth))
+        self.height, self.width = self._size[::-1] if self._orientation > 4 else self._size
+        self.channels = 3 if self._palette is not None else samples
+        self.dtype = self._read_dtype()
+        self.georeference = Georeference.from_tiff(page) if self._orientation == 1 else None
+        self._grid(samples, max_pixels)
+
+    def _grid(self, samples: int, max_pixels: int) -> None:
+        """Where the strips or tiles lie, of each plane where the channels are stored apart."""
+        page = self._page
+        self._planes = samples if int(page.planarconfig or 1) == 2 and samples > 1 else 1
+        if page.is_tiled:
+            self._step = (int(page.tilelength), int(page.tilewidth))
+        else:
+            self._step = (min(int(page.rowsperstrip), self._size[0]), self._size[1])
+        if min(self._step) < 1:
+            raise DataError(f"a TIFF with strips or tiles of {self._step[0]}x{self._step[1]}")
+        self._mapped = self._map(samples)
+        if self._mapped is None and self._step[0] * self._step[1] > max_pixels:
+            raise DataError(
+                f"strips or tiles of {self._step[0]}x{self._step[1]} pixels are more than data.max_pixels "
+                f"{max_pixels}; save it with smaller tiles"
+            )
+        self._down, self._across = (-(-n // step) for n, step in zip(self._size, self._step))
+
+    def _map(self, samples: int) -> np.ndarray | None:
+        """The pixels as they lie in the file, where they do so in one piece."""
+        page = self._page
+        if not page.is_memmappable:
+            return None
+        shape = (samples, *self._size) if self._planes > 1 else (*self._size, samples)
+        dtype = np.dtype(page.parent.byteorder + self._native.char)
+        start = int(page.dataoffsets[0])
+        if start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > self._file_size:
+            raise DataError("a truncated TIFF")
+        if self._data is not None:
+            flat = np.frombuffer(self._data, dtype, int(np.prod(shape)), start).reshape(shape)
+        else:
+            flat = np.memmap(self._stream.name, dtype, "r", start, shape)
+        return flat.transpose(1, 2, 0) if self._planes > 1 else flat
+
+    def _colors(self) -> np.ndarray:
+        colors = np.asarray(self._page.colormap)
+        if colors.ndim != 2 or colors.shape[0] != 3:
+            raise DataError("a palette TIFF without its colours")
+        return (colors.T >> 8).astype(np.uint8)
+
+    def _read_dtype(self) -> np.dtype:
+        if self._palette is not None:
+            return np.dtype(np.uint8)
+        native = self._native.newbyteorder("=")
+        if native.kind == "b":
+            return np.dtype(np.uint8)
+        if native in (np.uint8, np.uint16) or (self._kind != "image" and native.kind in "iu"):
+            return native
+        return np.dtype(np.float32)
+
+    def read(self) -> np.ndarray:
+        """The whole picture HxWxC in the file's own kind of number. The caller has looked at its size."""
+        return self._read(0, 0, self.height, self.width)
+
+    def read_window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """HxWxC of `dtype`: the window whose upper left pixel is (top, left). It must lie inside.
+
+        Raises:
+            DataError: damaged data, or values that are not finite.
+        """
+        out = self._read(top, left, height, width)
+        if out.dtype.kind == "f" and not np.isfinite(out).all():
+            raise DataError(f"holds values that are not finite in the window at ({top}, {left})")
+        return out.astype(self.dtype, copy=False)
+
+    def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        if self.converted:
+            raise DataError("a TIFF of this kind is not read by windows; save it as RGB with LZW")
+        inside = 0 <= top <= top + height <= self.height and 0 <= left <= left + width <= self.width
+        if not inside or height < 1 or width < 1:
+            raise ValueError(f"window ({top}, {left}) {height}x{width} of {self.height}x{self.width}")
+        if height * width * self.channels * self._native.itemsize > _MAX_BYTES:
+            raise DataError(f"a window of {height}x{width}x{self.channels} is too large")
+        turned, down, across = _orientation_steps(self._orientation)
+        first = self.height - top - height if down else top
+        second = self.width - left - width if across else left
+        if turned:
+            out = self._stored(second, first, width, height).transpose(1, 0, 2)
+        else:
+            out = self._stored(first, second, height, width)
+        return np.ascontiguousarray(self._shown(out[:: -1 if down else 1, :: -1 if across else 1]))
+
+    def _shown(self, stored: np.ndarray) -> np.ndarray:
+        """Sample values as they are meant: white is high, a bit is 0 or 1 (255 in an image)."""
+        if self._palette is not None:
+            if stored.max() >= len(self._palette):
+                raise DataError("a palette TIFF with indices outside of its palette")
+            return self._palette[stored[:, :, 0]]
+        if self._native.kind == "b":
+            bits = (stored != self._inverted).astype(np.uint8)
+            return bits if self._kind == "mask" else bits * np.uint8(255)
+        if self._inverted:
+            bits_per_sample = int(np.max(self._page.bitspersample))
+            return stored.dtype.type((1 << bits_per_sample) - 1) - stored
+        return stored
+
+    def _stored(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """A window in the file's own orientation, HxWxC in native byte order."""
+        if self._mapped is not None:
+            window = self._mapped[top : top + height, left : left + width]
+            return np.array(window, self._native.newbyteorder("="))
+        samples = int(self._page.samplesperpixel)
+        out = np.zeros((height, width, samples), self._native.newbyteorder("="))
+        for plane, row, column in self._touched(top, left, height, width):
+            index = (plane * self._down + row) * self._across + column
+            block = self._segment(index)
+            if block is None:
+                continue  # left out by the writer: zeros
+            y, x = row * self._step[0] - top, column * self._step[1] - left
+            part = block[max(0, -y) : height - y, max(0, -x) : width - x]
+            y, x = max(0, y), max(0, x)
+            into = slice(plane, plane + 1) if self._planes > 1 else slice(None)
+            out[y : y + part.shape[0], x : x + part.shape[1], into] = part
+        return out
+
+    def _touched(self, top: int, left: int, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+        rows = range(top // self._step[0], (top + height - 1) // self._step[0] + 1)
+        columns = range(left // self._step[1], (left + width - 1) // self._step[1] + 1)
+        return ((p, r, c) for p in range(self._planes) for r in rows for c in columns)
+
+    def _segment(self, index: int) -> np.ndarray | None:
+        """A decoded strip or tile, cut to the picture; None where the file holds none."""
+        page = self._page
+        if index >= len(page.dataoffsets) or index >= len(page.databytecounts):
+            raise DataError("a truncated TIFF: strips or tiles are missing")
+        offset, count = int(page.dataoffsets[index]), int(page.databytecounts[index])
+        if count == 0:
+            return None
+        if offset + count > self._file_size:
+            raise DataError("a truncated TIFF")
+        self._stream.seek(offset)
+        data = self._stream.read(count)  # before the decoder is made, which may read the file too
+        block, (_, _, y, x, _), _ = page.decode(
+            data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+        )
+        return None if block is None else block[0, : self._size[0] - y, : self._size[1] - x]
 
 
-def _strips(data: np.ndarray, tags: dict[int, tuple[int, ...]], size: int) -> bytes:
-    compression = _one(tags, 259, 1)
-    if compression not in (1, 8, 32946):
-        raise DataError(f"a TIFF with compression {compression} and unusual channels; save it as .npy")
-    parts, total = [], 0
-    for offset, count in zip(tags.get(273, ()), tags.get(279, ())):
-        part = data[offset : offset + count].tobytes()
-        if compression != 1:
-            part = zlib.decompressobj().decompress(part, size - total + 1)
-        parts.append(part)
-        total += len(part)
-        if total > size:
-            break
-    if total != size:
-        raise DataError("a truncated TIFF")
-    return b"".join(parts)
-
-
-def _directory(data: memoryview, order: str) -> dict[int, tuple[int, ...]]:
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, start)
-    tags: dict[int, tuple[int, ...]] = {}
-    for index in range(count):
-        place = start + 2 + 12 * index
-        tag, kind, number = struct.unpack_from(order + "HHI", data, place)
-        if kind not in _SIZES or number > 1 << 22:
-            continue  # texts and fractions: nothing that the pixels depend on
-        form = f"{order}{number}{_SIZES[kind]}"
-        where = place + 8
-        if struct.calcsize(form) > 4:
-            (where,) = struct.unpack_from(order + "I", data, where)
-        tags[tag] = struct.unpack_from(form, data, where)
-    return tags
-
-
-def _one(tags: dict[int, tuple[int, ...]], tag: int, default: int | None = None) -> int:
-    values = tags.get(tag)
-    if not values:
-        if default is None:
-            raise DataError(f"a TIFF without tag {tag}")
-        return default
-    return values[0]
+def _orientation_steps(orientation: int) -> tuple[bool, bool, bool]:
+    """Whether the stored picture is first turned about its diagonal, then mirrored down, then across."""
+    return orientation in (5, 6, 7, 8), orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)

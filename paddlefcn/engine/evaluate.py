@@ -11,14 +11,14 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddlefcn.data.loader import Prepare, read_ahead
+from paddlefcn.data.loader import read_ahead
 from paddlefcn.inference import Inference, WholeImage, eval_mode
 from paddlefcn.label_maps import label_map
 from paddlefcn.metrics import ConfusionMatrix, Scores
 
 if TYPE_CHECKING:
     from paddlefcn.data.datasets import Sample, SegmentationDataset
-    from paddlefcn.data.images import Normalize, Resize
+    from paddlefcn.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def evaluate(
     model: nn.Layer,
     dataset: SegmentationDataset,
     *,
-    normalize: Normalize,
-    resize: Sequence[Resize] = (),
+    preprocess: Preprocess,
     inference: Inference | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     num_workers: int = 0,
@@ -63,9 +62,8 @@ def evaluate(
     Args:
         model: returns a list, the main logits [N, num_classes, H, W] first.
         dataset: its label reader knows num_classes and ignore_index.
-        normalize: what makes the network's input of an image.
-        resize: steps before that; the scores are brought back to the label's size by bilinear
-            resizing and decided there.
+        preprocess: what makes the network's input of an image; scores of a resized image are brought
+            back to the label's size by bilinear resizing and decided there.
         inference: how the network is run; the whole image at once if not given.
         loss: (logits [1, C, H, W], label [1, H, W] int64) -> scalar.
         num_workers: processes that read ahead; 0 reads in this one.
@@ -82,7 +80,7 @@ def evaluate(
     matrix = ConfusionMatrix(reader.num_classes, reader.ignore_index)
     run = inference or WholeImage()
     losses: list[float] = []
-    pairs = read_ahead(dataset, Prepare(normalize, tuple(resize)), num_workers, bad=bad)
+    pairs = read_ahead(dataset, preprocess, num_workers, bad=bad)
     with eval_mode(model):
         for done, (index, image, label, sample) in enumerate(pairs, start=1):
             tensor = paddle.to_tensor(image[None])

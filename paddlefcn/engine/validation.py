@@ -14,10 +14,10 @@ from paddlefcn.visualize import preview
 if TYPE_CHECKING:
     from paddle import nn
 
-    from paddlefcn.config import DataConfig
+    from paddlefcn.classes import Classes
     from paddlefcn.data.datasets import SegmentationDataset
-    from paddlefcn.data.images import Resize
     from paddlefcn.losses import WeightedLosses
+    from paddlefcn.preprocess import Preprocess
 
 
 class Validation:
@@ -25,24 +25,30 @@ class Validation:
 
     Args:
         dataset: the validation split.
-        data: classes, palette, normalisation, workers, and what happens to bad images.
-        resize: the steps of `val_transforms`.
+        preprocess: what makes the network's input of an image.
+        classes: what they are called and drawn in.
         losses: of the training; the main output alone is there in eval mode.
         previews: how many images are drawn, spread evenly over the split.
+        num_workers: processes that read ahead; 0 reads in this one.
+        skips_bad: leave out pairs that cannot be used, instead of raising their DataError.
 
     Attributes:
-        bad: name -> message of the pairs that were left out (`on_bad_image: skip`).
+        bad: name -> message of the pairs that were left out.
     """
 
     def __init__(
         self,
         dataset: SegmentationDataset,
-        data: DataConfig,
-        resize: tuple[Resize, ...],
+        preprocess: Preprocess,
+        classes: Classes,
         losses: WeightedLosses,
-        previews: int,
+        *,
+        previews: int = 0,
+        num_workers: int = 0,
+        skips_bad: bool = False,
     ) -> None:
-        self.dataset, self.data, self.resize, self.losses = dataset, data, resize, losses
+        self.dataset, self.preprocess, self.classes, self.losses = dataset, preprocess, classes, losses
+        self.num_workers, self.skips_bad = num_workers, skips_bad
         self.bad: dict[str, str] = {}
         count = min(previews, len(dataset))
         self._previewed = [round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)]
@@ -61,14 +67,13 @@ class Validation:
             return evaluate(
                 model,
                 self.dataset,
-                normalize=self.data.normalize,
-                resize=self.resize,
+                preprocess=self.preprocess,
                 loss=lambda logits, label: self.losses([logits], label),
-                num_workers=self.data.num_workers,
-                class_names=self.data.classes,
+                num_workers=self.num_workers,
+                class_names=self.classes.names,
                 progress=look,
                 on_image=self._keep,
-                bad=self.bad if self.data.on_bad_image == "skip" else None,
+                bad=self.bad if self.skips_bad else None,
             )
         finally:
             steps.close()
@@ -82,5 +87,5 @@ class Validation:
         pictures = []
         for index, pred in sorted(self._predictions.items()):
             image, label = self.dataset.read(index)
-            pictures.append(preview(image, label, pred, self.data.palette, self.data.ignore_index))
+            pictures.append(preview(image, label, pred, self.classes))
         return pictures

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from paddlefcn.errors import OutputError
-from paddlefcn.files import said, sweep_partial_files
+from paddlefcn.files import lock, said, sweep_partial_files
 
 _LOCK = ".lock"
 _PARTS = (
@@ -152,7 +152,7 @@ def _try_claim(folder: Path) -> Claim | None:
         stream = open(folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
     except OSError as error:
         raise OutputError(f"cannot write to run folder {folder}: {error.strerror}") from None
-    if not _lock(stream):
+    if not lock(stream):
         stream.close()
         return None
     with contextlib.suppress(OSError):
@@ -160,18 +160,3 @@ def _try_claim(folder: Path) -> Claim | None:
         stream.write(f"{os.getpid()}\n")
         stream.flush()
     return Claim(folder, stream)
-
-
-def _lock(stream: IO[str]) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -138,7 +138,15 @@ def build_loop(
         ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
         loader=build.build_loader(config, train_set),
-        validation=Validation(val_set, config.data, build.build_resize(config), losses, train.previews),
+        validation=Validation(
+            val_set,
+            build.build_preprocess(config),
+            config.classes,
+            losses,
+            previews=train.previews,
+            num_workers=config.data.num_workers,
+            skips_bad=config.data.on_bad_image == "skip",
+        ),
         checkpoints=checkpoints,
         average=Average(network, train.ema_decay),
         plan=Plan(

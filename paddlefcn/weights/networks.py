@@ -36,8 +36,7 @@ class Network:
 
     def config(self) -> dict[str, Any]:
         """The `model` section of a config that builds it."""
-        backbone = {key: value for key, value in self.backbone.items() if key != "padding"}
-        return {"type": self.model or "FCN8s", "backbone": backbone, **self.arguments}
+        return {"type": self.model or "FCN8s", "backbone": self.backbone, **self.arguments}
 
 
 def describe(foreign: Foreign, entries: list[Entry], model: str | None) -> Network:
@@ -73,7 +72,8 @@ def describe(foreign: Foreign, entries: list[Entry], model: str | None) -> Netwo
             arguments["fc6_kernel"] = shapes["fc6.conv.weight"][2]
     # the authors' files and pytorch-fcn's hold the published network; a classifier can be either
     if foreign.fcn is not None and foreign.format in ("caffe", "pytorch-fcn") and not alexnet:
-        backbone["padding"] = arguments["padding"] = "reference"
+        arguments["padding"] = "reference"
+        arguments.pop("fc6_kernel", None)
     num_classes = shapes["score_fr.weight"][0] if "score_fr.weight" in shapes else 21
     return Network(name, backbone, arguments, num_classes, in_channels)
 
@@ -115,13 +115,15 @@ def _backbone(foreign: Foreign, shapes: dict[str, Any]) -> tuple[dict[str, Any],
 def build(network: Network) -> Any:
     """The paddle layer, model or backbone, with its start values."""
     from paddlefcn.backbones import BACKBONES
-    from paddlefcn.models import MODELS
+    from paddlefcn.models import MODELS, resolve
 
-    kinds = {key: value for key, value in network.backbone.items() if key != "type"}
+    own = {key: value for key, value in network.backbone.items() if key != "type"}
+    make_backbone = BACKBONES[network.backbone["type"]]
     try:
-        backbone = BACKBONES[network.backbone["type"]](in_channels=network.in_channels, **kinds)
         if network.model is None:
-            return backbone
-        return MODELS[network.model](backbone, num_classes=network.num_classes, **network.arguments)
+            return make_backbone(in_channels=network.in_channels, **own)
+        name, arguments, own = resolve(network.model, network.arguments, own)
+        backbone = make_backbone(in_channels=network.in_channels, **own)
+        return MODELS[name](backbone, num_classes=network.num_classes, **arguments)
     except ValueError as error:
         raise WeightsError(f"{network.model}: {error}") from error

@@ -21,6 +21,7 @@ from paddlefcn.weights.networks import vgg_name
 from paddlefcn.weights.state import resolve_weights
 
 MAX_BYTES = 4 * 2**30  # of a download; the largest published file here has 0.55 GB
+MAX_SECONDS = 6 * 3600.0
 _PADDLE = "https://paddle-hapi.bj.bcebos.com/models/"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _BERKELEY = "http://dl.caffe.berkeleyvision.org/"
@@ -125,7 +126,7 @@ def fetch(layer: Any, source: str, *, what: str) -> Path:
 def _published(layer: Any, name: str, what: str) -> Published:
     table = PUBLISHED[name]
     if name == "berkeley":
-        wanted = type(layer).__name__
+        wanted = type(layer).__name__.removeprefix("Published")
         reason = f"the FCN authors published {', '.join(table)}, not {wanted}"
     else:
         wanted = _architecture(layer)
@@ -159,29 +160,29 @@ def download_once(published: Published) -> Path:
     digest = hashlib.sha256(published.url.encode()).hexdigest()[:8]
     known = published.url.startswith((_PADDLE, _TORCHVISION, _BERKELEY))
     target = cache_folder() / (name if known else f"{digest}-{name}")
-    fresh = not target.exists()
-    if fresh:
-        _download(published.url, target)
-    try:
-        _verify(target, published.checksum)
-    except WeightsError:
-        if fresh:  # else the next start would find it again; a file that somebody put there stays
-            target.unlink(missing_ok=True)
-        raise
+    if not os.path.lexists(target):
+        _download(published, target)
+    _verify(target, published.checksum)
     return target
 
 
-def _download(url: str, target: Path) -> None:
+def _download(published: Published, target: Path) -> None:
     from paddlefcn.data.download import download
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _bar(target.name) as progress:
-            # the checksum is seen to by _verify, which knows torchvision's shortened ones
-            download(url, target, checksum=None, progress=progress, max_bytes=MAX_BYTES)
+            download(
+                published.url,
+                target,
+                checksum=published.checksum or None,
+                progress=progress,
+                max_bytes=MAX_BYTES,
+                max_seconds=MAX_SECONDS,
+            )
     except (UserError, RunError, OSError) as error:
         raise WeightsError(
-            f"{url} could not be downloaded ({' '.join(str(error).split())[:200]}); without a"
+            f"{published.url} could not be downloaded ({' '.join(str(error).split())[:200]}); without a"
             f" connection, put the file at {target}"
         ) from error
 

@@ -215,8 +215,11 @@ def _read_pdparams(path: Path) -> State:
     if content == _TORCH_MAGIC:
         raise WeightsError(f"{path}: {_IMPORT.format('PyTorch')}")
     state = tensors_of(path, content)
-    # Paddle has no numpy bfloat16 either: it writes the bits as uint16
-    return {k: widen_bfloat16(v) if v.dtype == np.uint16 else v for k, v in state.items()}
+    # Paddle has no numpy bfloat16 either: it writes the bits as uint16; one array may have many names
+    wide = {
+        id(v): widen_bfloat16(v) for v in {id(v): v for v in state.values()}.values() if v.dtype == np.uint16
+    }
+    return {k: wide.get(id(v), v) for k, v in state.items()}
 
 
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C

@@ -19,7 +19,7 @@ import numpy as np
 from paddlefcn.errors import WeightsError
 from paddlefcn.weights.safetensors_file import widen_bfloat16
 from paddlefcn.weights.state import State, check_expansion, tensors_of
-from paddlefcn.weights.unpickle import PLAIN, Allowed, Pending, PendingParameter, unpickle
+from paddlefcn.weights.unpickle import PLAIN, Allowed, Pending, PendingParameter, dimensions, unpickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -87,18 +87,17 @@ class _Tensor(Pending):
     """What `torch._utils._rebuild_tensor` is asked for: a strided window on a storage."""
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> None:
+        (offset,) = dimensions((offset,))
         if isinstance(storage, _View):
             storage, offset = storage.storage, storage.start + offset
         if not isinstance(storage, _Storage):
             raise ValueError("a tensor without a storage")
-        self.storage, self.offset = storage, int(offset)
-        self.size = tuple(int(n) for n in size)
-        self.stride = tuple(int(n) for n in stride)
+        self.storage, self.offset = storage, offset
+        self.size, self.stride = dimensions(size), dimensions(stride)
 
     def array(self) -> np.ndarray:
         values = self.storage.values()
-        numbers = (self.offset, *self.size, *self.stride)
-        if min(numbers) < 0 or len(self.size) != len(self.stride) or len(self.size) > 32:
+        if len(self.size) != len(self.stride):
             raise ValueError(f"a tensor of size {self.size} and stride {self.stride}")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride))
         # never more elements than the storage holds: a stride of 0 would make gigabytes of nothing
@@ -153,10 +152,10 @@ def read_torch(path: Path) -> State:
 def _storage_of(pid: Any) -> _Storage:
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
         raise ValueError("a persistent id that names no storage")
-    kind, key, count = pid[1], pid[2], int(pid[4])
-    if not isinstance(kind, _StorageType) or count < 0:
+    kind, key, (count,) = pid[1], pid[2], dimensions((pid[4],))
+    if not isinstance(kind, _StorageType) or not isinstance(key, str):
         raise ValueError("a storage of unknown type")
-    return _Storage(kind, str(key), count)
+    return _Storage(kind, key, count)
 
 
 def _read_zip(path: Path, archive: zipfile.ZipFile) -> State:
@@ -204,18 +203,18 @@ def _read_legacy(path: Path, file: BinaryIO) -> State:
         view = pid[5] if len(pid) > 5 else None
         if view is None:
             return storage
-        _, start, size = view
-        return _View(storage, int(start), int(size))
+        start, size = dimensions(view[1:])
+        return _View(storage, start, size)
 
     content = unpickle(file, ALLOWED, persistent)
     keys = unpickle(file)
     if not isinstance(keys, list):
         raise WeightsError(f"{path}: damaged: no list of storages")
     for key in keys:
-        storage = known.get(str(key))
+        storage = known.get(key) if isinstance(key, str) else None
         (count,) = struct.unpack("<q", file.read(8))
         if storage is None or count != storage.count:
-            raise WeightsError(f"{path}: damaged: storage {key} is not the one its tensors name")
+            raise WeightsError(f"{path}: damaged: a storage is not the one its tensors name")
         start, length = file.tell(), count * storage.kind.itemsize
         data = file.read(length) if start + length <= path.stat().st_size else b""
         storage.read = lambda _, data=data: data  # type: ignore[misc]

@@ -12,7 +12,7 @@ import io
 import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -31,6 +31,7 @@ _OPCODES = (  # noqa: SIM905
     "SHORT_BINBYTES SHORT_BINUNICODE BINUNICODE8 BINBYTES8 STACK_GLOBAL MEMOIZE FRAME"
 ).split()
 _MAX_LINE = 65536  # the longest text line: int() of a longer one takes seconds
+_MAX_STEPS = 1_000_000  # opcodes: each may make an object of a few hundred bytes
 
 Allowed = dict[tuple[str, str], Any]
 
@@ -85,6 +86,14 @@ class PendingDtype:
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
+def dimensions(value: Any) -> tuple[int, ...]:
+    """A shape or strides: few integers of a size that can be; nothing of the file is converted or printed."""
+    numbers = tuple(value) if isinstance(value, (tuple, list)) and len(value) <= 32 else (None,)
+    if not all(type(number) is int and 0 <= number < 2**48 for number in numbers):
+        raise ValueError("a tensor of an impossible shape")
+    return numbers
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
@@ -98,9 +107,7 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         data = data.encode("latin-1")
     if not isinstance(data, bytes) or not isinstance(dtype, PendingDtype):
         raise ValueError("an array without plain bytes")
-    shape = tuple(int(size) for size in shape)
-    if any(size < 0 for size in shape) or len(shape) > 32:
-        raise ValueError(f"an array of shape {shape}")
+    shape = dimensions(shape)
     if math.prod(shape) * dtype.dtype.itemsize != len(data):
         raise ValueError(f"an array of shape {shape} in {len(data)} bytes")
     if not data:  # an empty buffer is refused by numpy
@@ -114,13 +121,13 @@ def _scalar(dtype: Any, data: Any) -> np.ndarray:
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    return _from_bytes(data, dtype, shape, str(order))
+    return _from_bytes(data, dtype, shape, _text(order))
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
     # how Python 3 writes bytes into pickles of protocol 2
     if encoding not in ("latin1", "latin-1"):
-        raise RefusedError(f"refused: the file tries to call _codecs.encode with {str(encoding)[:40]!r}")
+        raise RefusedError(f"refused: the file tries to call _codecs.encode with {_printed(encoding)}")
     return text.encode("latin-1")
 
 
@@ -134,12 +141,27 @@ def _empty_bytes(*arguments: Any) -> bytes:
 def _eval(source: Any, scope: Any = None) -> Any:
     # Paddle writes a dense tensor as eval('data', {'data': array}); nothing else is answered
     if source != "data" or not isinstance(scope, dict) or set(scope) != {"data"}:
-        raise RefusedError(f"refused: the file tries to call builtins.eval({str(source)[:60]!r})")
+        raise RefusedError(f"refused: the file tries to call builtins.eval({_printed(source)})")
     return scope["data"]
 
 
 def _ordered_dict(*items: Any) -> Any:
+    if items and isinstance(items[0], (list, tuple)):
+        _check_keys([pair[0] for pair in items[0]])
     return OrderedDict(*items)
+
+
+def _check_keys(keys: Sequence[Any]) -> None:
+    """Refuses keys whose hashing takes longer than their bytes: nested tuples, numbers of one hash."""
+    for key in keys:
+        plain = isinstance(key, (str, bytes, bool)) or key is None
+        if not plain and not (type(key) is int and abs(key) < 2**31):
+            raise RefusedError(f"refused: a {type(key).__name__} as a key, which no weight file needs")
+
+
+def _printed(value: Any) -> str:
+    """A value of the file in a message; only text, since printing nested lists may never end."""
+    return repr(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _tuple(items: Any = ()) -> tuple:
@@ -203,6 +225,20 @@ class _Bounded:
         return line
 
 
+class _Counted(dict):
+    """The opcodes' functions; asking for one too many is refused."""
+
+    def __init__(self, functions: dict) -> None:
+        super().__init__(functions)
+        self._left = _MAX_STEPS
+
+    def __getitem__(self, opcode: int) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise RefusedError(f"refused: more than {_MAX_STEPS} steps, which no weight file needs")
+        return super().__getitem__(opcode)
+
+
 class RestrictedUnpickler(_Machine):
     """Pickle's own machine with the opcodes state dicts need and the names in `allowed` alone."""
 
@@ -220,6 +256,7 @@ class RestrictedUnpickler(_Machine):
         super().__init__(bounded, encoding="latin-1")
         # a call copies what it is given, and one value can be given many times: count it
         self._budget = 8 * bounded.size + 2**20
+        self.dispatch = _Counted(type(self).dispatch)  # type: ignore[misc]
         self._allowed = allowed
         self._persistent = persistent
 
@@ -249,7 +286,7 @@ class RestrictedUnpickler(_Machine):
 
     def _charge(self, arguments: Any) -> None:
         for value in arguments:
-            if isinstance(value, str):
+            if isinstance(value, (str, bytes)):
                 self._budget -= len(value)
             elif isinstance(value, (list, tuple, dict)):
                 self._budget -= 8 * len(value)
@@ -262,6 +299,19 @@ class RestrictedUnpickler(_Machine):
         self._charge(arguments)
         return function(*arguments)
 
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        _check_keys(items[::2])
+        self.append(dict(zip(items[::2], items[1::2])))
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], arguments)
@@ -269,6 +319,9 @@ class RestrictedUnpickler(_Machine):
     def _instantiate(self, function: Any, arguments: Any) -> None:
         self.append(self._call(function, tuple(arguments)))
 
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_reduce

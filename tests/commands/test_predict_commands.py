@@ -180,10 +180,10 @@ def test_infer_says_what_is_wrong_with_a_model_folder(made, tmp_path, capsys):
 def test_an_export_that_fails_its_parity_check_exits_1_and_leaves_nothing(
     made, tmp_path, monkeypatch, capsys
 ):
-    import paddlefcn.export
+    from paddlefcn.deploy.engines import PaddleEngine
 
-    real = paddlefcn.export.run_engine
-    monkeypatch.setattr(paddlefcn.export, "run_engine", lambda engine, x: real(engine, x) + 1)
+    real = PaddleEngine.__call__
+    monkeypatch.setattr(PaddleEngine, "__call__", lambda engine, x: real(engine, x) + 1)
     assert main(arguments("export", made, "--output", tmp_path / "out")) == 1
     assert "failed its parity check" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paddlefcn.classes import voc_palette
 from paddlefcn.commands import main
-from paddlefcn.config import voc_palette
 from paddlefcn.data.checks import quick_look
 from paddlefcn.data.datasets import VOC, Folder, ListFile, SegmentationDataset
 from paddlefcn.data.labels import LabelReader

@@ -141,8 +141,6 @@ def test_a_partial_file_longer_than_the_servers_is_dropped(server, tmp_path):
         download(server.url, tmp_path / "a.tar", checksum=MD5, progress=interrupt_after(1))
     with open(tmp_path / "a.tar.partial", "ab") as file:
         file.write(b"x" * 400_000)
-    with pytest.raises(DataError, match="expected"):
-        download(server.url, tmp_path / "a.tar", checksum=MD5)
     assert download(server.url, tmp_path / "a.tar", checksum=MD5).read_bytes() == CONTENT
 
 

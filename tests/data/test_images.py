@@ -158,7 +158,7 @@ def broken_files(folder):
         "line.npy": "expected HxW",
         "nan.npy": "not finite",
         "none.npy": "no pixels",
-        "lie.tif": "cannot be read",
+        "lie.tif": "truncated TIFF",
     }
 
 

@@ -16,11 +16,12 @@ from PIL import Image
 from paddlefcn.data.datasets import ListFile, SegmentationDataset
 from paddlefcn.data.images import Normalize, Resize
 from paddlefcn.data.labels import LabelReader
-from paddlefcn.data.loader import Prepare, TrainLoader, read_ahead
+from paddlefcn.data.loader import TrainLoader, read_ahead
 from paddlefcn.data.shapes import Shapes
 from paddlefcn.data.transforms import RandomCrop, RandomFlip, RandomScale
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError, RunError
+from paddlefcn.preprocess import Preprocess
 
 NORMALIZE = Normalize(255, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -280,7 +281,7 @@ def test_an_open_stream_does_not_keep_the_program_from_ending(start_parent):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_read_ahead_keeps_order_and_the_labels_own_size(num_workers):
     dataset = shapes(5, (20, 30))
-    prepare = Prepare(NORMALIZE, (Resize(short=40),))
+    prepare = Preprocess((Resize(short=40),), NORMALIZE)
     items = list(read_ahead(dataset, prepare, num_workers, indices=[4, 0, 2]))
     assert [index for index, *_ in items] == [4, 0, 2]
     for index, image, label, sample in items:
@@ -293,10 +294,10 @@ def test_read_ahead_leaves_out_and_notes_what_cannot_be_read(tmp_path):
     dataset = files(tmp_path, 3)
     (tmp_path / "m1.png").unlink()
     bad = {}
-    assert [item[0] for item in read_ahead(dataset, Prepare(NORMALIZE), bad=bad)] == [0, 2]
+    assert [item[0] for item in read_ahead(dataset, Preprocess((), NORMALIZE), bad=bad)] == [0, 2]
     assert "m1.png: no such file" in bad["1.png"]
     with pytest.raises(DataError, match=r"m1\.png"):
-        list(read_ahead(dataset, Prepare(NORMALIZE)))
+        list(read_ahead(dataset, Preprocess((), NORMALIZE)))
 
 
 def test_an_empty_split_is_refused():

@@ -50,10 +50,10 @@ def test_a_published_network_is_imported_and_verified_on_an_image(tmp_path, pict
     assert "order: BGR" in done.stdout
     assert "padding: reference" in done.stdout
 
-    from paddlefcn import VGG16, FCN8s
+    from paddlefcn import VGG16, PublishedFCN8s
 
     backbone = VGG16(widths=[2, 4, 6, 8, 8], batch_norm=False, padding="reference")
-    model = FCN8s(backbone, num_classes=3, fc_channels=12, padding="reference")
+    model = PublishedFCN8s(backbone, num_classes=3, fc_channels=12)
     assert load_into(model, read_state(out), what="import").complete
     model.eval()
     normalize = Normalize(1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0), "BGR")

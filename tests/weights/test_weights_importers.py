@@ -62,7 +62,7 @@ def test_a_classifier_as_a_backbone_computes_its_librarys_features(library, file
     backbone, report, foreign = imported(file)
     assert foreign.format == library
     assert type(backbone).__name__ == name.split("_")[0].upper()
-    assert backbone.batch_norm == name.endswith("_bn")
+    assert any(".bn." in key for key in backbone.state_dict()) == name.endswith("_bn")
     assert not report.names("missing")
     pool5 = backbone(image(224, 224))[-1].numpy()
     assert close(pool5, expected(library, f"{name}.pool5"))
@@ -71,7 +71,7 @@ def test_a_classifier_as_a_backbone_computes_its_librarys_features(library, file
 @pytest.mark.parametrize(("library", "file", "name"), CLASSIFIERS)
 def test_fc6_and_fc7_as_convolutions_compute_the_classifiers_values(library, file, name):
     model, report, _ = imported(file, model="FCN8s")
-    assert model.backbone.padding == "same"
+    assert type(model) is MODELS["FCN8s"]
     reshaped = set(report.names("reshaped"))
     normed = name.endswith("_bn")
     assert {"fc6.bn._mean", "fc7.bn._mean"}.issubset(report.names("folded")) == normed
@@ -104,7 +104,7 @@ PUBLISHED = [
 def test_a_published_network_computes_its_librarys_logits(library, file, name, size):
     model, report, foreign = imported(file, model=name)
     assert foreign.fcn == name
-    assert type(model) is MODELS[name]
+    assert type(model).__name__.removeprefix("Published") == name
     assert not report.names("missing")
     logits = model(image(*size))[0].numpy()
     assert close(logits, expected(library, f"{name}.{size[0]}x{size[1]}"))
@@ -241,7 +241,7 @@ def test_a_wrong_format_is_refused_by_what_the_file_looks_like():
 
 def test_another_network_is_refused_with_its_names(tmp_path):
     save_state({"layer1.0.conv1.weight": np.zeros((3, 3), "float32")}, tmp_path / "resnet.safetensors")
-    with pytest.raises(WeightsError, match=r"no VGG, AlexNet or FCN of a known library \(it has layer1"):
+    with pytest.raises(WeightsError, match=r"no network of a known library \(it has layer1"):
         read_foreign(tmp_path / "resnet.safetensors")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddlefcn import VGG11, VGG16, FCN8s, FCN16s, FCN32s
+from paddlefcn import VGG11, VGG16, FCN8s, FCN16s, FCN32s, PublishedFCN8s
 from paddlefcn.errors import WeightsError
 from paddlefcn.weights import load_pretrained, normalize_metadata, save_state
 from paddlefcn.weights.pretrained import PUBLISHED, fetch
@@ -68,7 +68,7 @@ def backbone(normed=False, kind=VGG16):
 
 
 def fcn(kind=FCN8s, **arguments):
-    given = {"num_classes": 7, "fc_channels": 12, **arguments}
+    given = {"num_classes": 7, "fc_channels": 12, "batch_norm": False, **arguments}
     return kind(backbone(), **given)
 
 
@@ -206,12 +206,8 @@ def test_the_names_stand_for_the_networks_own_files(offline, cache):
     assert address(VGG16(batch_norm=True), "imagenet").endswith("/vgg16_bn-6c64b313.pth")
     assert address(VGG16(batch_norm=False), "torchvision").endswith("/vgg16-397923af.pth")
     assert address(VGG11(batch_norm=False), "imagenet").endswith("/vgg11-8a719046.pth")
-    reference = FCN8s(
-        VGG16(width=2, batch_norm=False, padding="reference"),
-        num_classes=21,
-        padding="reference",
-        fc_channels=4,
-    )
+    backbone = VGG16(width=2, batch_norm=False, padding="reference")
+    reference = PublishedFCN8s(backbone, num_classes=21, fc_channels=4)
     assert address(reference, "berkeley").endswith("/fcn8s-heavy-pascal.caffemodel")
 
 

@@ -338,7 +338,7 @@ def test_classes_and_batch_norm_that_differ_are_said():
 
     def fcn(normed, classes):
         backbone = VGG16(width=2, batch_norm=normed)
-        return FCN8s(backbone, num_classes=classes, fc_channels=4, fc6_kernel=1)
+        return FCN8s(backbone, num_classes=classes, fc_channels=4, fc6_kernel=1, batch_norm=normed)
 
     plain, normed, other = fcn(False, 3), fcn(True, 3), fcn(False, 4)
     with pytest.raises(WeightsError, match=r"has no BatchNorm; set model\.backbone\.batch_norm: false"):

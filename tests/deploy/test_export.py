@@ -2,31 +2,31 @@
 
 import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import paddle
 import pytest
 import yaml
 
-import paddlefcn.export as export_module
 from paddlefcn.backbones import VGG
+from paddlefcn.classes import Classes
 from paddlefcn.data.images import Normalize, Resize
+from paddlefcn.deploy.deployment import Deployment, load_deployment
+from paddlefcn.deploy.engines import PaddleEngine
+from paddlefcn.deploy.gate import PARITY_SIZES, compare, parity_images
+from paddlefcn.deploy.predictor import Predictor
+from paddlefcn.deploy.writer import check_target, write_export
 from paddlefcn.engine.evaluate import predict_label_map
 from paddlefcn.errors import ConfigError, DataError, OutputError, RunError
-from paddlefcn.export import Deployable, check_target, compare, export, parity_images
 from paddlefcn.inference import WholeImage
 from paddlefcn.models import FCN8s, FCN32s
-from paddlefcn.predictor import Predictor, load_deployment
+from paddlefcn.preprocess import Preprocess
+from paddlefcn.visualize import write_picture
 
-ABOUT = Deployable(
-    model_type="FCN8s",
-    normalize=Normalize(255, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), "BGR"),
-    resize=(Resize(short=48),),
-    classes=("背景", "road", "car"),
-    palette=((0, 0, 0), (128, 0, 0), (0, 128, 0)),
-    ignore_index=255,
-    max_pixels=1_000_000,
-)
+PREPROCESS = Preprocess((Resize(short=48),), Normalize(255, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), "BGR"))
+CLASSES = Classes(("背景", "road", "car"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)), 255)
+ABOUT = Deployment("FCN8s", PREPROCESS, CLASSES, max_pixels=1_000_000)
 
 
 def tiny(model=FCN8s, seed=0, in_channels=3, **arguments):
@@ -36,6 +36,11 @@ def tiny(model=FCN8s, seed=0, in_channels=3, **arguments):
     for name, parameter in net.named_parameters():
         if name.startswith("score"):  # they start from zero, and zero equals zero too easily
             parameter.set_value(paddle.randn(parameter.shape))
+    net.eval()  # the classes are brought to one level, or one of them would win everywhere
+    with paddle.no_grad():
+        level = net(paddle.randn([1, in_channels, 64, 64]))[0].mean([0, 2, 3])
+    net.score_fr.bias.set_value(net.score_fr.bias - level)
+    net.train()
     return net
 
 
@@ -47,7 +52,8 @@ def state_of(net):
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "net"
     net = tiny()
-    figures = export(net, ABOUT, folder)
+    figures = []
+    write_export(net, ABOUT, folder, figures.append)
     net.eval()
     return net, folder, figures
 
@@ -68,8 +74,8 @@ def test_the_export_holds_the_program_its_parameters_and_deploy_yaml(exported):
 
 def test_both_engines_agree_with_the_live_network_at_all_six_sizes(exported):
     _, _, figures = exported
-    pixels = sum(height * width for height, width in export_module.PARITY_SIZES)
-    assert any(min(size) < 32 for size in export_module.PARITY_SIZES)
+    pixels = sum(height * width for height, width in PARITY_SIZES)
+    assert any(min(size) < 32 for size in PARITY_SIZES)
     for found in figures:
         assert found.passed
         assert found.pixels == pixels
@@ -88,14 +94,15 @@ def test_both_engines_agree_with_the_live_network_at_all_six_sizes(exported):
 def test_every_kind_of_upsampling_passes_its_parity_check(model, arguments, tmp_path):
     channels = arguments.get("in_channels", 3)
     normalize = Normalize(255, (0.5,) * channels, (0.2,) * channels)
-    about = dataclasses.replace(ABOUT, normalize=normalize)
-    figures = export(tiny(model, **arguments), about, tmp_path / "net")
+    about = dataclasses.replace(ABOUT, preprocess=Preprocess((), normalize))
+    figures = []
+    write_export(tiny(model, **arguments), about, tmp_path / "net", figures.append)
     assert all(found.passed for found in figures)
 
 
 def test_only_interpolation_that_has_no_other_form_stays_in_the_program(tmp_path, exported):
     _, folder, _ = exported
-    assert b"_interp" not in load_deployment(folder).model_file.read_bytes()
+    assert b"_interp" not in load_deployment(folder).files["model"].read_bytes()
 
 
 def test_the_network_is_left_in_the_mode_and_with_the_values_it_came_with(tmp_path):
@@ -103,7 +110,7 @@ def test_the_network_is_left_in_the_mode_and_with_the_values_it_came_with(tmp_pa
     net.train()
     net.backbone.eval()
     before = state_of(net)
-    export(net, ABOUT, tmp_path / "net")
+    write_export(net, ABOUT, tmp_path / "net")
     assert net.training
     assert not net.backbone.training
     after = state_of(net)
@@ -113,10 +120,10 @@ def test_the_network_is_left_in_the_mode_and_with_the_values_it_came_with(tmp_pa
 
 
 def test_a_program_that_disagrees_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
-    real = export_module.run_engine
-    monkeypatch.setattr(export_module, "run_engine", lambda engine, x: real(engine, x) * 1.001)
+    real = PaddleEngine.__call__
+    monkeypatch.setattr(PaddleEngine, "__call__", lambda engine, x: real(engine, x) * 1.001)
     with pytest.raises(RunError, match=r"parity check.*native: largest logit error"):
-        export(tiny(), ABOUT, tmp_path / "net")
+        write_export(tiny(), ABOUT, tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,25 +131,25 @@ def test_not_a_number_and_an_engine_that_crashes_are_failures_too(tmp_path, monk
     def crash(engine, batch):
         raise NotImplementedError("ConvertPirAttribute2RuntimeAttribute\n  at line 7")
 
-    monkeypatch.setattr(export_module, "run_engine", lambda engine, x: np.full([1, 3, *x.shape[2:]], np.nan))
+    monkeypatch.setattr(PaddleEngine, "__call__", lambda engine, x: np.full([1, 3, *x.shape[2:]], np.nan))
     with pytest.raises(RunError, match="parity check"):
-        export(tiny(), ABOUT, tmp_path / "net")
-    monkeypatch.setattr(export_module, "run_engine", crash)
+        write_export(tiny(), ABOUT, tmp_path / "net")
+    monkeypatch.setattr(PaddleEngine, "__call__", crash)
     with pytest.raises(RunError, match="native cannot run the program: ConvertPir"):
-        export(tiny(), ABOUT, tmp_path / "net")
+        write_export(tiny(), ABOUT, tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_export_leaves_the_one_it_was_to_replace(tmp_path, monkeypatch):
     folder = tmp_path / "net"
-    export(tiny(), ABOUT, folder)
+    write_export(tiny(), ABOUT, folder)
     before = (folder / "model.pdiparams").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(export_module, "run_engine", lambda engine, x: np.zeros([1, 3, *x.shape[2:]]))
+        patch.setattr(PaddleEngine, "__call__", lambda engine, x: np.zeros([1, 3, *x.shape[2:]]))
         with pytest.raises(RunError):
-            export(tiny(seed=5), ABOUT, folder)
+            write_export(tiny(seed=5), ABOUT, folder)
     assert (folder / "model.pdiparams").read_bytes() == before
-    export(tiny(seed=5), ABOUT, folder)
+    write_export(tiny(seed=5), ABOUT, folder)
     assert (folder / "model.pdiparams").read_bytes() != before
     assert [f.name for f in tmp_path.iterdir()] == ["net"]
 
@@ -190,7 +197,7 @@ def test_the_predictor_predicts_what_the_live_network_predicts(exported, onednn,
     net, folder, _ = exported
     image = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
     predictor = Predictor(folder, onednn=onednn, threads=1)
-    prepared = ABOUT.normalize(ABOUT.resize[0](image)[0])
+    prepared = PREPROCESS(image)
     expected = predict_label_map(net, paddle.to_tensor(prepared[None]), WholeImage(), size)
     labels = predictor.predict(image)
     assert labels.shape == size
@@ -256,3 +263,43 @@ def test_a_deploy_yaml_that_is_no_mapping_or_wants_to_run_code_is_refused(copy, 
     (copy / "deploy.yaml").write_text(text)
     with pytest.raises(ConfigError, match="deploy"):
         load_deployment(copy)
+
+
+def test_one_predictor_gives_eight_threads_what_it_gives_one(exported):
+    predictor = Predictor(exported[1], threads=1)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (60 + 3 * k, 90 - 4 * k, 3)).astype(np.uint8) for k in range(8)]
+    alone = [predictor.predict(image) for image in images]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(predictor.predict, images * 15))
+    for index, labels in enumerate(together):
+        np.testing.assert_array_equal(labels, alone[index % 8])
+    assert len(np.unique(alone[0])) > 1
+    assert not np.array_equal(alone[0], np.resize(alone[1], alone[0].shape))
+
+
+@pytest.mark.parametrize(
+    ("image", "fix"),
+    [
+        (np.full((9, 9, 3), 0.7, np.float32), "multiply it by 255"),
+        (np.full((9, 9, 3), 4000, np.uint16), "bring it to 8 bits"),
+    ],
+)
+def test_an_image_whose_range_cannot_be_the_training_datas_is_refused_with_the_fix(exported, image, fix):
+    predictor = Predictor(exported[1], threads=1)
+    with pytest.raises(DataError, match=fix):
+        predictor.predict(image)
+    predictor.predict(np.zeros((9, 9, 3), np.float32))  # black is black in any range
+    predictor.predict(np.full((9, 9, 3), 200, np.uint16))
+
+
+def test_infer_reads_the_export_once(exported, tmp_path, monkeypatch):
+    import paddlefcn.deploy.deployment as deployment_module
+    from paddlefcn.deploy.predict import infer
+
+    hashed = []
+    real = deployment_module.checksum
+    monkeypatch.setattr(deployment_module, "checksum", lambda path: hashed.append(path.name) or real(path))
+    write_picture(tmp_path / "in.png", np.zeros((9, 9, 3), np.uint8))
+    infer(exported[1], tmp_path / "in.png", tmp_path / "out", device="cpu")
+    assert len(hashed) == len(set(hashed)) == 2

@@ -1,19 +1,23 @@
-"""What predict and infer write for each image, and how they go over their inputs."""
+"""What predict and infer read and write for each image, and how they go over their inputs."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from tqdm import tqdm
+
+from paddlefcn.classes import Classes
+from paddlefcn.data.images import SUFFIXES, image_files
 from paddlefcn.errors import DataError, OutputError
 from paddlefcn.files import write_json
+from paddlefcn.visualize import colourize, overlay, tint, write_palette_png, write_picture
 
-if TYPE_CHECKING:
-    import numpy as np
+SHARES_FILE = "shares.json"
 
 
 @dataclass(frozen=True)
@@ -24,33 +28,12 @@ class Input:
     name: str
 
 
-@dataclass(frozen=True)
-class Classes:
-    """How class ids are named and coloured."""
-
-    names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    ignore_index: int
-
-
-def add_outputs(parser: argparse.ArgumentParser) -> None:
-    """--input, --output, --figure and --overwrite."""
-    parser.add_argument("--input", required=True, metavar="FILE_OR_DIR", help="image, or a folder")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument(
-        "--figure", action="store_true", help="one more picture each: image, map, overlay, shares"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
-
-
 def find_inputs(path: str | Path, output: str | Path, *, figure: bool) -> list[Input]:
     """The image, or every image below the folder but for those of an output folder within.
 
     Raises:
         DataError: nothing there, or two inputs would write one file.
     """
-    from paddlefcn.data.images import SUFFIXES, image_files
-
     given = Path(path)
     if not given.exists():
         raise DataError(f"input {given}: no such file or folder")
@@ -96,8 +79,8 @@ def predict_all(
     predict: Callable[[np.ndarray], np.ndarray],
     classes: Classes,
     figure: bool,
-) -> int:
-    """Predicts and writes every input; an unreadable one is reported and the rest go on.
+) -> dict[str, Any]:
+    """Predicts and writes every input; an unreadable one is reported on stderr and the rest go on.
 
     Args:
         inputs: from `find_inputs`.
@@ -108,10 +91,9 @@ def predict_all(
         figure: whether the picture with image, map, overlay and shares is written too.
 
     Returns:
-        The exit code: 1 if an input could not be read.
+        What shares.json holds: `classes`, `total` (the share of each class in all pixels, None without
+        images), `images` (name, file, height, width, shares) and `unreadable` (file, error).
     """
-    from tqdm import tqdm
-
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     with tqdm(inputs, unit="image", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -121,47 +103,34 @@ def predict_all(
                 labels = predict(image)
             except DataError as error:
                 message = " ".join(str(error).split())
+                message = message if str(item.file) in message else f"image {item.file}: {message}"
                 tqdm.write(f"error: {message}", file=sys.stderr)
                 failed.append({"file": str(item.file), "error": message})
                 continue
             write_prediction(output, item.name, image, labels, classes, figure=figure)
             done.append(_summary(item, labels, classes))
     total = _total(done, classes)
-    write_json(
-        output / "shares.json",
-        {"classes": list(classes.names), "total": total, "images": done, "unreadable": failed},
-    )
-    _report(done, failed, total, output)
-    return 1 if failed else 0
+    shares = {"classes": list(classes.names), "total": total, "images": done, "unreadable": failed}
+    write_json(output / SHARES_FILE, shares)
+    return shares
 
 
 def write_prediction(
-    output: Path,
-    name: str,
-    image: np.ndarray,
-    labels: np.ndarray,
-    classes: Classes,
-    *,
-    figure: bool,
+    output: Path, name: str, image: np.ndarray, labels: np.ndarray, classes: Classes, *, figure: bool
 ) -> None:
     """NAME.png (class ids, palette), NAME_overlay.png and, if wanted, NAME_figure.png."""
-    from paddlefcn.visualize import colourize, overlay, tint, write_palette_png, write_picture
-
-    names, palette, ignore_index = classes.names, classes.palette, classes.ignore_index
     paths = [output / file for file in _pictures(name, figure)]
-    write_palette_png(paths[0], labels, palette, ignore_index)
-    write_picture(paths[1], overlay(image, labels, palette, names, ignore_index))
+    write_palette_png(paths[0], labels, classes)
+    write_picture(paths[1], overlay(image, labels, classes))
     if figure:
         from paddlefcn.plots import figure as draw_figure
 
-        shares = _shares(labels, classes)
         present = sorted(
-            ((names[index], index, share) for index, share in enumerate(shares) if share > 0),
+            ((classes.names[id_], id_, share) for id_, share in enumerate(_shares(labels, classes)) if share),
             key=lambda entry: -entry[2],
         )
-        colours = colourize(labels, palette, ignore_index)
-        tinted = tint(image, labels, palette, ignore_index)
-        draw_figure(image, colours, tinted, present[:20], palette, paths[2])
+        colours, tinted = colourize(labels, classes), tint(image, labels, classes)
+        draw_figure(image, colours, tinted, present[:20], classes, paths[2])
 
 
 def _pictures(name: str, figure: bool) -> list[str]:
@@ -170,20 +139,17 @@ def _pictures(name: str, figure: bool) -> list[str]:
 
 
 def _shares(labels: np.ndarray, classes: Classes) -> list[float]:
-    import numpy as np
-
-    counts = np.bincount(labels.ravel(), minlength=len(classes.names))
-    return [int(count) / labels.size for count in counts[: len(classes.names)]]
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    return [int(count) / labels.size for count in counts[: len(classes)]]
 
 
 def _summary(item: Input, labels: np.ndarray, classes: Classes) -> dict[str, Any]:
-    shares = dict(zip(classes.names, _shares(labels, classes)))
     return {
         "name": item.name,
         "file": str(item.file),
         "height": labels.shape[0],
         "width": labels.shape[1],
-        "shares": shares,
+        "shares": dict(zip(classes.names, _shares(labels, classes))),
     }
 
 
@@ -194,21 +160,3 @@ def _total(done: Sequence[dict[str, Any]], classes: Classes) -> dict[str, float 
         name: sum(n * entry["shares"][name] for n, entry in zip(pixels, done)) / sum(pixels) if done else None
         for name in classes.names
     }
-
-
-def _report(
-    done: Sequence[dict[str, Any]],
-    failed: Sequence[dict[str, str]],
-    total: dict[str, float | None],
-    output: Path,
-) -> None:
-    from paddlefcn.metrics import columns, padded
-
-    ranked = sorted(((share, name) for name, share in total.items() if share), reverse=True)
-    width = max((columns(name) for _, name in ranked), default=0) + 2
-    for share, name in ranked:
-        images = sum(entry["shares"][name] > 0 for entry in done)
-        print(f"{padded(name, width)}{share:8.2%}  in {images} of {len(done)} images")
-    print(f"{len(done)} images predicted into {output}")
-    if failed:
-        print(f"error: {len(failed)} of {len(done) + len(failed)} inputs could not be read", file=sys.stderr)

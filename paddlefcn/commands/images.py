@@ -1,0 +1,33 @@
+"""What predict and infer share: the arguments of their inputs and outputs, and their last lines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """--input, --output, --figure and --overwrite."""
+    parser.add_argument("--input", required=True, metavar="FILE_OR_DIR", help="image, or a folder")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
+    parser.add_argument(
+        "--figure", action="store_true", help="one more picture each: image, map, overlay, shares"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
+
+
+def report(shares: dict[str, Any], output: str) -> int:
+    """Prints the classes by their share of all pixels; the exit code is 1 if an input was unreadable."""
+    from paddlefcn.metrics import columns, padded
+
+    done, failed = shares["images"], shares["unreadable"]
+    ranked = sorted(((share, name) for name, share in shares["total"].items() if share), reverse=True)
+    width = max((columns(name) for _, name in ranked), default=0) + 2
+    for share, name in ranked:
+        images = sum(entry["shares"][name] > 0 for entry in done)
+        print(f"{padded(name, width)}{share:8.2%}  in {images} of {len(done)} images")
+    print(f"{len(done)} images predicted into {output}")
+    if failed:
+        print(f"error: {len(failed)} of {len(done) + len(failed)} inputs could not be read", file=sys.stderr)
+    return 1 if failed else 0

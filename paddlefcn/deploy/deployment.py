@@ -1,0 +1,96 @@
+"""deploy.yaml: everything a prediction needs but the network. Written by `export`, read by `Predictor`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paddlefcn.classes import Classes
+from paddlefcn.data.images import MAX_PIXELS
+from paddlefcn.errors import ConfigError
+from paddlefcn.files import checksum, read_text
+from paddlefcn.preprocess import Preprocess
+from paddlefcn.yaml_files import MAX_BYTES, parse_yaml
+
+DEPLOY_FILE = "deploy.yaml"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What deploy.yaml says; `files` is empty until there are any: "model" and "params", in one folder."""
+
+    model_type: str
+    preprocess: Preprocess
+    classes: Classes
+    max_pixels: int = MAX_PIXELS
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tree of deploy.yaml, with sizes and checksums of the files."""
+        return {
+            "model": self.model_type,
+            "files": {role: _file_entry(path) for role, path in self.files.items()},
+            "preprocess": self.preprocess.to_dict(),
+            **self.classes.to_dict(),
+            "max_pixels": self.max_pixels,
+        }
+
+
+def load_deployment(model_dir: str | Path) -> Deployment:
+    """Reads and checks deploy.yaml and the files it names; nothing in it can run code.
+
+    Raises:
+        ConfigError: one line that names the file, what is wrong and what would be right.
+    """
+    folder = Path(model_dir)
+    file = folder / DEPLOY_FILE
+    if not file.is_file():
+        raise ConfigError(f"{folder}: no {DEPLOY_FILE} there; give a folder that `export` wrote")
+    try:
+        tree = parse_yaml(read_text(file, 4 * MAX_BYTES), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{file}: expected a mapping of sections; export again")
+    try:
+        return _parse(tree, folder)
+    except KeyError as error:
+        raise ConfigError(f"{file}: {error.args[0]} is missing; export again") from error
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ConfigError(f"{file}: is not as export writes it ({reason}); export again") from error
+
+
+def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
+    return Deployment(
+        model_type=str(tree.get("model", "")),
+        preprocess=Preprocess.from_dict(tree["preprocess"]),
+        classes=Classes.from_dict(tree),
+        max_pixels=int(tree.get("max_pixels", MAX_PIXELS)),
+        files={role: _own_file(folder, tree["files"][role]) for role in ("model", "params")},
+    )
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": checksum(path)}
+
+
+def _own_file(folder: Path, entry: Mapping[str, Any]) -> Path:
+    """A file of this very folder, as it was exported: Paddle 2 dies of a damaged one without an error."""
+    name, size, wanted = str(entry["name"]), int(entry["bytes"]), str(entry["sha256"])
+    if Path(name).name != name:
+        raise ValueError(f"files: {name!r} is not a plain file name")
+    path = folder / name
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing; copy the whole export folder")
+    if path.stat().st_size != size:
+        raise ConfigError(
+            f"{path} has {path.stat().st_size} bytes, {DEPLOY_FILE} says {size}; copy or export again"
+        )
+    if checksum(path) != wanted:
+        raise ConfigError(f"{path} is not the file that {DEPLOY_FILE} was written for; copy or export again")
+    return path

@@ -1,0 +1,21 @@
+"""Layers that every network here is made of: convolution blocks, upsampling, crops."""
+
+from __future__ import annotations
+
+from paddlefcn.layers.blocks import NORMS, CeilMaxPool, ConvBNReLU, convolution
+from paddlefcn.layers.export_form import use_export_form
+from paddlefcn.layers.sizes import crop_like, spatial_size
+from paddlefcn.layers.upsampling import UPSAMPLE_MODES, Upsample, bilinear_kernel
+
+__all__ = [
+    "NORMS",
+    "UPSAMPLE_MODES",
+    "CeilMaxPool",
+    "ConvBNReLU",
+    "Upsample",
+    "bilinear_kernel",
+    "convolution",
+    "crop_like",
+    "spatial_size",
+    "use_export_form",
+]

@@ -1,0 +1,57 @@
+"""What every model is, and what several of them check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import paddle
+from paddle import nn
+
+from paddlefcn.backbones import Backbone
+
+
+class SegmentationModel(nn.Layer):
+    """``forward(image [N,in_channels,H,W]) -> list`` of logits ``[N,num_classes,H,W]``.
+
+    The main logits come first; auxiliary ones follow in training mode only. A subclass takes a built
+    backbone and ``num_classes``, and sets ``output_weights`` if it has auxiliary outputs.
+    """
+
+    default_backbone: ClassVar[str] = "VGG16"  # what a config without one means
+    backbone_arguments: ClassVar[Mapping[str, Any]] = {}
+    """What the model needs its backbone to be built with."""
+    smallest: ClassVar[Mapping[str, Any]]
+    """The smallest `model` section, backbone included, with which the tests of every model run."""
+
+    output_weights: tuple[float, ...] = (1.0,)
+    """What each output's loss counts when the recipe gives no weights, the main output first."""
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        """Keep the backbone; ValueError unless there is a class."""
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes: got {num_classes}, expected at least 1")
+        self.backbone = backbone
+        self.num_classes = num_classes
+
+    @property
+    def num_outputs(self) -> int:
+        """How many logits ``forward`` returns in training mode."""
+        return len(self.output_weights)
+
+    def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
+        """Logits of the image's size."""
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+
+def check_dropout(dropout: float) -> None:
+    """ValueError unless the share that is dropped is 0 to below 1."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: got {dropout}, expected 0 to below 1")
+
+
+def check_width(name: str, channels: int, published: int) -> None:
+    """ValueError unless a number of channels can be built."""
+    if not 1 <= channels <= 65536:
+        raise ValueError(f"{name}: got {channels}, expected 1 to 65536 (published: {published})")
