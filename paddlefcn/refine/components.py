@@ -22,7 +22,34 @@ class Components:
     boxes: np.ndarray
 
 
-def remove_small(labels: np.ndarray, min_area: float, ignore_index: int = 255) -> np.ndarray:
+_CORE, _MOST_MARGIN = 4096, 2048  # of the windows in which large maps are worked on
+
+
+def remove_small_by_windows(labels: np.ndarray, out: np.ndarray, min_area: float, ignore_index: int) -> None:
+    """`remove_small` of a map that need not fit into memory, into `out`; both may be numpy.memmap.
+
+    A component that leaves its window of several thousand pixels counts as large.
+    """
+    margin = min(int(np.ceil(min_area)), _MOST_MARGIN)
+    height, width = labels.shape
+    for top in range(0, height, _CORE):
+        for left in range(0, width, _CORE):
+            upper, before = max(0, top - margin), max(0, left - margin)
+            lower, behind = min(height, top + _CORE + margin), min(width, left + _CORE + margin)
+            inner = (upper > 0, lower < height, before > 0, behind < width)
+            part = np.asarray(labels[upper:lower, before:behind])
+            part = remove_small(part, min_area, ignore_index, open_sides=inner)
+            core = part[top - upper : top - upper + _CORE, left - before : left - before + _CORE]
+            out[top : top + _CORE, left : left + _CORE] = core
+
+
+def remove_small(
+    labels: np.ndarray,
+    min_area: float,
+    ignore_index: int = 255,
+    *,
+    open_sides: tuple[bool, bool, bool, bool] = (False, False, False, False),
+) -> np.ndarray:
     """Components of fewer than `min_area` pixels take the class that surrounds most of them.
 
     A component is a set of pixels of one class that touch at their sides. So specks go and holes are filled
@@ -33,6 +60,8 @@ def remove_small(labels: np.ndarray, min_area: float, ignore_index: int = 255) -
         labels: [H, W] class ids.
         min_area: pixels; up to 1 nothing is small.
         ignore_index: the id of pixels without a class.
+        open_sides: whether the map goes on above, below, left and right of what is given; a component
+            that touches such a side is not small.
 
     Returns:
         [H, W] of the same type; `labels` itself if nothing is small.
@@ -41,9 +70,13 @@ def remove_small(labels: np.ndarray, min_area: float, ignore_index: int = 255) -
         return labels
     found = components(labels)
     small = (found.areas < min_area) & (found.classes != ignore_index)
+    index = found.index
+    for goes_on, side in zip(open_sides, (index[0], index[-1], index[:, 0], index[:, -1])):
+        if goes_on:
+            small[side] = False
     if not small.any():
         return labels
-    pairs, lengths = _shared_borders(found.index)
+    pairs, lengths = _shared_borders(index)
     result = found.classes.copy()
     while small.any():
         # how long a small component's border is with each class of components that are settled
@@ -60,7 +93,7 @@ def remove_small(labels: np.ndarray, min_area: float, ignore_index: int = 255) -
         first = np.flatnonzero(np.diff(owners, prepend=-1))
         result[owners[first]] = keys[order][first] % span
         small[owners[first]] = False
-    return result[found.index].astype(labels.dtype)
+    return result[index].astype(labels.dtype)
 
 
 def components(labels: np.ndarray) -> Components:

@@ -159,7 +159,7 @@ def _rings(index: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     key = (starts * 4 + direction) * count + owner
     order = np.argsort(key)
     after = np.full(len(key), -1)
-    # of two runs that leave a corner the left turn: then no ring touches itself, holes touch each other instead
+    # of two runs that leave a corner the left turn: so no ring touches itself, but holes may touch each other
     for turn in (1, 3):
         wanted = (ends * 4 + (direction + turn) % 4) * count + owner
         place = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from paddlefcn.refine.components import components, remove_small
+from paddlefcn.refine import components as module
+from paddlefcn.refine.components import components, remove_small, remove_small_by_windows
 
 
 def drawn(*rows):
@@ -86,3 +87,24 @@ def test_nothing_small_is_left_and_nothing_large_has_changed(seed):
     for label, pixels in flood(labels):
         if len(pixels) >= 20:
             assert {int(cleaned[place]) for place in pixels} == {label}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_by_windows_is_as_at_once(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, 3, (8, 9)), np.ones((9, 9), int))
+    labels = np.where(rng.random(labels.shape) < 0.1, rng.integers(0, 3, labels.shape), labels).astype(
+        np.uint8
+    )
+    monkeypatch.setattr(module, "_CORE", 24)
+    found = np.empty_like(labels)
+    remove_small_by_windows(labels, found, 15, 255)
+    assert (found == remove_small(labels, 15)).all()
+
+
+def test_a_component_that_leaves_its_window_is_not_small():
+    labels = np.zeros((6, 30), np.uint8)
+    labels[2, 3:28] = 1
+    out = remove_small(labels[:, 2:12], 20, open_sides=(False, False, True, True))
+    assert (out == labels[:, 2:12]).all()
+    assert (remove_small(labels[:, 2:12], 20) == 0).all()
