@@ -171,7 +171,7 @@ def replace_in_folder(target: Path, name: str, content: bytes) -> None:
 
     The other files are linked, not copied, where the disk can.
     """
-    manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads(read_text(target / MANIFEST))
     with _new_folder(target) as partial:
         for other in manifest:
             if other != name:
@@ -230,7 +230,7 @@ def recover_folder(target: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a folder by its manifest, or None if every file is as it was written."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_text(folder / MANIFEST))
         for name, wanted in manifest.items():
             content = (folder / name).read_bytes()
             if len(content) != wanted["size"]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from paddlefcn.errors import ConfigError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -11,7 +14,12 @@ if TYPE_CHECKING:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """-c/--config and -o/--opts."""
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="a YAML recipe")
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="a YAML recipe, or the name of one of this library's (where a run is named: default its own)",
+    )
     parser.add_argument(
         "-o",
         "--opts",
@@ -37,10 +45,28 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def load(args: argparse.Namespace) -> Config:
-    """The config of `--config` and `--opts`, validated; ConfigError if it cannot be right."""
+    """The recipe of `--config`, else of the run that `--weights` or `--resume` names, with `--opts`.
+
+    Raises:
+        ConfigError: no recipe is named, or it cannot be right.
+    """
     from paddlefcn.config import load_config
 
+    if args.config is None:
+        args.config = str(_recipe_of_the_run(args))
     return load_config(args.config, args.opts)
+
+
+def _recipe_of_the_run(args: argparse.Namespace) -> Path:
+    """The config.yml of the run that the arguments name; nearest above the weights."""
+    named = getattr(args, "weights", None) or getattr(args, "resume", None)
+    if not isinstance(named, str):
+        raise ConfigError("-c/--config: missing; give a recipe, or the name of a shipped one (-c quickstart)")
+    place = Path(named).absolute()
+    for folder in (place, *list(place.parents)[:3]):  # RUN/checkpoints/iter_8/model.safetensors
+        if (folder / "config.yml").is_file():
+            return folder / "config.yml"
+    raise ConfigError(f"-c/--config: missing, and {named} is of no run with a config.yml of its own")
 
 
 def start(args: argparse.Namespace) -> str:

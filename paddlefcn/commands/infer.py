@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from paddlefcn.commands.common import add_common
-from paddlefcn.commands.images import add_outputs, report
+from paddlefcn.commands.images import add_outputs, output_options, report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,7 @@ def run(args: argparse.Namespace) -> int:
         args.model,
         args.input,
         args.output,
-        figure=args.figure,
-        overwrite=args.overwrite,
+        **output_options(args),
         device=args.device,
         onednn=not args.no_onednn,
         threads=args.threads,

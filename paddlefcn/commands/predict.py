@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from paddlefcn.commands.common import add_common, add_config, load
-from paddlefcn.commands.images import add_outputs, report
+from paddlefcn.commands.images import add_outputs, output_options, report
 from paddlefcn.commands.network import add_inference, add_weights, inference
 
 
@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
         args.input,
         args.output,
         inference=inference(args, config),
-        figure=args.figure,
-        overwrite=args.overwrite,
+        **output_options(args),
         device=args.device,
     )
     return report(shares, args.output)

@@ -36,6 +36,7 @@ class TrainConfig:
     accumulate: Annotated[int, Range(1, 65536)] = 1
     eval_iters: Steps = 1000
     save_iters: Steps = 1000
+    eval_sliding: tuple[int, ...] | None = None  # [SIZE] or [SIZE, STRIDE] of windows, for large images
     log_iters: Steps = 20
     save_dir: Annotated[Path, NotEmpty] = Path("output/run")
     keep: Annotated[int, Range(1, 10**6)] = 3
@@ -50,6 +51,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.iters and self.epochs:
             raise ValueError("iters and epochs are both given; keep one")
+        if self.eval_sliding is not None and len(self.eval_sliding) not in (1, 2):
+            raise ValueError(f"eval_sliding {list(self.eval_sliding)}: expected [SIZE] or [SIZE, STRIDE]")
 
     @property
     def allowed_skips(self) -> int:
@@ -95,9 +98,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: anything in it that cannot be right, before any data or device is touched.
     """
-    file = Path(path)
-    if not file.exists() and not file.is_absolute():
-        file = _shipped(file)
+    file = _find(Path(path))
     tree = apply_options(load_yaml(file), options)
     return parse_config(tree, str(file))
 
@@ -107,7 +108,7 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
     root = Node(tree, file, "")
     for key in root.value:
         if key not in (*_NEEDED, *_OPTIONAL):
-            raise root.error("", f"unknown key {key!r}{nearest(key, (*_NEEDED, *_OPTIONAL))}")
+            raise root.error("", f"unknown key {key!r}{_section_of(key)}")
     missing = [name for name in _NEEDED if name not in tree]
     if missing:
         raise ConfigError(f"{file}: section {missing[0]!r} is missing")
@@ -115,6 +116,15 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
     if not stages:
         return _parse_sections(tree, file, {})
     return dataclasses.replace(stages[-1], tree=tree, stages=stages)
+
+
+def _section_of(key: str) -> str:
+    """For a key at the top that belongs into a section: which; else the nearest section."""
+    homes = [("train", TrainConfig), ("data", DataConfig)]
+    found = [name for name, section in homes if key in (field.name for field in dataclasses.fields(section))]
+    if found:
+        return f"; did you mean {found[0]}.{key}?"
+    return nearest(key, (*_NEEDED, *_OPTIONAL))
 
 
 def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str]) -> Config:
@@ -144,12 +154,25 @@ def _train(node: Node) -> TrainConfig:
     return train
 
 
-def _shipped(file: Path) -> Path:
-    """`configs/NAME.yml` of the package, where the working folder has no such file."""
+def _find(file: Path) -> Path:
+    """The file itself, else the shipped recipe of this name: `quickstart`, `configs/quickstart.yml`.
+
+    Raises:
+        ConfigError: a name that is neither, with the shipped ones.
+    """
+    if file.exists() or file.is_absolute():
+        return file
     relative = file.relative_to("configs") if file.parts[:1] == ("configs",) else file
     package = Path(__file__).parents[1]
     places = (package / "configs", package.parent / "configs")  # of a wheel, of a checkout
-    return next((place / relative for place in places if (place / relative).is_file()), file)
+    for place in places:
+        for name in (relative, relative.with_name(f"{relative.name}.yml")):
+            if (place / name).is_file():
+                return place / name
+    if len(file.parts) > 1:
+        return file
+    shipped = sorted({path.stem for place in places for path in place.glob("*.yml")})
+    raise ConfigError(f"config {file}: no such file or shipped recipe{nearest(file.stem, shipped)}")
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from paddlefcn.data.jpeg import decode_jpeg
+from paddlefcn.data.jpeg_scans import check_scans, is_jpeg
 from paddlefcn.data.medical import is_dicom, read_dicom
+from paddlefcn.data.png import SIGNATURE, decode_plain_png
 from paddlefcn.data.tiff import TiffScene
 from paddlefcn.data.tiff_tags import is_tiff
 from paddlefcn.errors import DataError
@@ -49,7 +53,8 @@ def naming_errors(source: str | Path | bytes, what: str) -> Iterator[None]:
 def check_file(path: Path) -> None:
     """DataError (without the name) unless there is a file with something in it."""
     if not path.is_file():
-        raise DataError("is a folder" if path.is_dir() else "no such file")
+        other = "is a pipe or device; expected a file" if path.exists() else "no such file"
+        raise DataError("is a folder" if path.is_dir() else other)
     if path.stat().st_size == 0:
         raise DataError("is empty")
 
@@ -121,12 +126,26 @@ def _head(source: Path | bytes, length: int) -> bytes:
         return file.read(length)
 
 
+def _check_jpeg(source: Path | bytes) -> None:
+    if isinstance(source, bytes):
+        check_scans(source)
+        return
+    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_scans(data)  # type: ignore[arg-type]
+
+
 def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
+    if is_jpeg(_head(source, 4)):
+        _check_jpeg(source)
     if is_tiff(_head(source, 4)):
         with TiffScene(source, kind, max_pixels=max_pixels) as scene:
             _check_pixels(scene.height, scene.width, max_pixels)
             if not scene.converted:
                 return plain_dtype(scene.read())
+    if kind == "mask":
+        ids = _plain_mask(source, max_pixels)
+        if ids is not None:
+            return ids
     if is_dicom(_head(source, 132)):
         return plain_dtype(read_dicom(source, max_pixels))
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
@@ -142,7 +161,19 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
         raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
 
 
+def _plain_mask(source: Path | bytes, max_pixels: int) -> np.ndarray | None:
+    """The ids of a PNG in its plainest form, HxWx1; None for any other file."""
+    if not _head(source, len(SIGNATURE)).startswith(SIGNATURE):
+        return None
+    return decode_plain_png(source if isinstance(source, bytes) else source.read_bytes(), max_pixels)
+
+
 def _pixels(image: Image.Image, source: Path | bytes, kind: str) -> np.ndarray:
+    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        quick = decode_jpeg(content, image.height, image.width)
+        if quick is not None:
+            return quick
     image.load()  # raises on truncated data, which cv2 would accept
     if _sample_bits(image, source) > 8 and image.mode in ("RGB", "RGBA", "LA"):
         return _deep_colors(source, image)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from paddlefcn.data.stream import BLOCK, Answer
 from paddlefcn.data.unpack import unpack as unpack
 from paddlefcn.errors import DataError, RunError
-from paddlefcn.files import lock, said, write_text
+from paddlefcn.files import lock, read_text, said, write_text
 
 VOC2012_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC2012_CHECKSUM = "md5:6cd6e144f989b92b3379bac3b3de84fd"
@@ -271,7 +271,7 @@ def _total(answer: Answer, start: int) -> int:
 def _resumable(partial: Path, url: str) -> tuple[int, dict[str, Any]]:
     """Bytes of `partial` that can be gone on from, and what is known of the server's file they are from."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        note = json.loads(_note_path(partial).read_text(encoding="utf-8"))
+        note = json.loads(read_text(_note_path(partial)))
         validator, total = note["validator"], note["total"]
         # a weak mark does not promise equal bytes (RFC 9110, section 13.1.5)
         strong = isinstance(validator, str) and validator and not validator.startswith("W/")

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 
 from paddlefcn.data.georeference import Georeference
+from paddlefcn.data.jpeg_scans import check_scans, is_jpeg
 from paddlefcn.data.tiff_tags import count_pictures
 from paddlefcn.errors import DataError
 
 _MAX_BYTES = 8 << 30  # of a decoded window
 _MOST_CHANNELS = 4096
+_LARGEST_TILE = 1 << 22  # pixels of a tile that is larger than the picture
+_SHARED_BYTES = 32 << 20  # writers let equal tiles share their bytes
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEG = (7, 33007, 34892)
 _FAX_AND_OLD_JPEG = (2, 3, 4, 6)  # compressions that `imagecodecs` has not always known, and Pillow has
@@ -115,6 +118,7 @@ class TiffScene:
             self._step = (min(int(page.rowsperstrip), self._size[0]), self._size[1])
         if min(self._step) < 1:
             raise DataError(f"a TIFF with strips or tiles of {self._step[0]}x{self._step[1]}")
+        self._check_blocks()
         self._mapped = self._map(samples)
         if self._mapped is None and self._step[0] * self._step[1] > max_pixels:
             raise DataError(
@@ -122,6 +126,15 @@ class TiffScene:
                 f"{max_pixels}; save it with smaller tiles"
             )
         self._down, self._across = (-(-n // step) for n, step in zip(self._size, self._step))
+
+    def _check_blocks(self) -> None:
+        """Refuses tiles far larger than the picture, and blocks that are the same bytes again and again."""
+        area, picture = self._step[0] * self._step[1], self._size[0] * self._size[1]
+        if area > max(_LARGEST_TILE, 4 * picture):
+            raise DataError(f"a TIFF of {picture} pixels in tiles of {area}; save it anew")
+        total = sum(self._page.databytecounts)
+        if total > 2 * self._file_size + _SHARED_BYTES:
+            raise DataError(f"a TIFF whose blocks name {total} bytes, the file has {self._file_size}")
 
     def _map(self, samples: int) -> np.ndarray | None:
         """The pixels as they lie in the file, where they do so in one piece."""
@@ -237,6 +250,8 @@ class TiffScene:
             raise DataError("a truncated TIFF")
         self._stream.seek(offset)
         data = self._stream.read(count)  # before the decoder is made, which may read the file too
+        if is_jpeg(data):
+            check_scans(data)
         block, (_, _, y, x, _), _ = page.decode(
             data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
         )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from paddlefcn.errors import WeightsError
-from paddlefcn.files import damage, recover_folder, replace_in_folder, write_folder, write_text
+from paddlefcn.files import damage, read_text, recover_folder, replace_in_folder, write_folder, write_text
 
 if TYPE_CHECKING:
     from paddlefcn.engine.averaging import Average
@@ -79,7 +79,7 @@ class Checkpoints:
     def settle(self, iteration: int) -> None:
         """Marks iter_`iteration` as the last and removes what is not kept; a kill may have prevented it."""
         last, name = self.folder / "last", f"iter_{iteration}\n"
-        if not last.exists() or last.read_text(encoding="utf-8") != name:
+        if not last.exists() or read_text(last) != name:
             write_text(last, name)
         older = [path for n, path in self.numbered() if n <= iteration and n not in self.always]
         for folder in older[self.keep :]:
@@ -155,7 +155,7 @@ def _read(folder: Path) -> Checkpoint:
         training = {name.replace("|", "/"): archive[name] for name in archive.files}
     return Checkpoint(
         folder=folder,
-        state=State(**json.loads((folder / "state.json").read_text(encoding="utf-8"))),
+        state=State(**json.loads(read_text(folder / "state.json"))),
         weights=safetensors.load_file(folder / "model.safetensors"),
         training=training,
     )

@@ -90,7 +90,8 @@ def closing_lines(
             f"stopped by a signal after iteration {state.iteration}; checkpoint "
             f"{loop.last_saved}; go on with --resume {folder}",
         ]
-    run = f"-c {folder / 'config.yml'} --weights {folder}"  # the recipe with the options of this run
+    if loop.last_scores is not None:
+        lines += ["", *loop.last_scores.table().splitlines(), ""]
     best = "none" if state.best_score is None else f"{state.best_score:.4f}"
     return [
         *lines,
@@ -100,8 +101,8 @@ def closing_lines(
         f"  previews       {folder / 'preview'}",
         f"  VisualDL       visualdl --logdir {folder / 'vdl'} --disable-telemetry",
         "next:",
-        f"  python tools/val.py {run}",
-        f"  python tools/predict.py {run} --input IMAGE_OR_FOLDER --output {folder}/predicted",
-        f"  python tools/export.py {run} --output {folder}/exported",
+        f"  python tools/val.py --weights {folder}",
+        f"  python tools/predict.py --weights {folder} --input IMAGE_OR_FOLDER --output {folder}/predicted",
+        f"  python tools/export.py --weights {folder} --output {folder}/exported",
         *[f"  end of {stage}: {folder / 'checkpoints' / f'iter_{stage.end}'}" for stage in stages[:-1]],
     ]

@@ -57,6 +57,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
     header promises (a truncated file).
     """
     size = path.stat().st_size
+    if not path.is_file():
+        raise WeightsError(f"{path}: is no file")
     with path.open("rb") as file:
         header_bytes = _length(file.read(8))
         if not 2 <= header_bytes <= min(size - 8, MAX_HEADER_BYTES):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from paddlefcn.errors import OutputError, RunError, UserError, WeightsError
+from paddlefcn.files import read_text
 from paddlefcn.weights.safetensors_file import (
     fsync_folder,
     is_safetensors,
@@ -54,7 +55,8 @@ def resolve_weights(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise WeightsError(f"weights {path}: no such file or folder")
+        kind = "a pipe or device; expected a file" if path.exists() else "no such file or folder"
+        raise WeightsError(f"weights {path}: {kind}")
     for folder in (path, path / "best"):
         if _is_whole(folder):
             return folder / MODEL_FILE
@@ -75,7 +77,7 @@ def _newest_first(checkpoints: Path) -> list[Path]:
     folders = [entry for entry in checkpoints.glob("iter_*") if re.fullmatch(r"iter_\d+", entry.name)]
     folders.sort(key=lambda folder: int(folder.name[5:]), reverse=True)
     try:
-        last = checkpoints / (checkpoints / "last").read_text(encoding="utf-8").strip()
+        last = checkpoints / read_text(checkpoints / "last").strip()
     except (OSError, UnicodeDecodeError):
         return folders
     return [last, *folders] if last in folders else folders
@@ -89,7 +91,7 @@ def _is_whole(folder: Path) -> bool:
     except (OSError, WeightsError):
         return False
     try:
-        entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))[MODEL_FILE]
+        entry = json.loads(read_text(folder / "manifest.json"))[MODEL_FILE]
         return entry["size"] == file.stat().st_size
     except (OSError, ValueError, KeyError, TypeError):
         return True  # best/ of another tool, or a copy of the weights alone
@@ -165,8 +167,9 @@ def reading(path: Path) -> Iterator[None]:
 
 def first_bytes(path: Path) -> bytes:
     """The first 512 bytes, enough to tell the formats apart. An empty file is an error."""
-    if path.is_dir():
-        raise WeightsError(f"{path}: a folder; a weight file is needed")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or device"
+        raise WeightsError(f"{path}: a {kind}; a weight file is needed")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:

@@ -53,6 +53,10 @@ def made(tmp_path_factory):
     for name, parameter in model.named_parameters():
         if name.startswith("score"):  # they start from zero, which would predict one class alone
             parameter.set_value(paddle.randn(parameter.shape))
+    model.eval()
+    with paddle.no_grad():  # the classes are brought to one level, or one of them would win everywhere
+        level = model(paddle.randn([1, 3, 64, 64]))[0].mean([0, 2, 3])
+    model.score_fr.bias.set_value(model.score_fr.bias - level)
     save_state(model, folder / "net.safetensors")
     rng = np.random.default_rng(0)
     (folder / "in" / "街").mkdir(parents=True)
@@ -97,6 +101,28 @@ def test_predict_and_infer_write_the_same_files_with_the_same_class_ids(made, ex
         ours, theirs = (ids(tmp_path / folder / f"{name}.png") for folder in ("predicted", "inferred"))
         assert (ours != theirs).sum() <= 1
     assert ids(tmp_path / "predicted" / "街/b.png").shape == (64, 20)
+
+
+def test_tiles_give_the_class_ids_of_the_whole_image_in_predict_and_in_infer(
+    made, exported, tmp_path, capsys
+):
+    tree = yaml.safe_load((exported / "deploy.yaml").read_text(encoding="utf-8"))
+    assert (tree["tiling"]["stride"], tree["tiling"]["exact"]) == (32, True)
+    pixels = np.random.default_rng(3).integers(0, 256, (210, 330, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    given = ["--input", str(tmp_path / "large.png"), "--no-overlay", "--device", "cpu", "--output"]
+    base = ["infer", "--model", str(exported), *given]
+    assert main([*base, str(tmp_path / "whole")]) == 0
+    assert main([*base, str(tmp_path / "tiles"), "--tile", "32"]) == 0
+    assert main(arguments("predict", made, *given, tmp_path / "predicted", "--tile", "60")) == 0
+    whole = ids(tmp_path / "whole" / "large.png")
+    assert len(np.unique(whole)) > 1
+    for folder in ("tiles", "predicted"):
+        assert (ids(tmp_path / folder / "large.png") != whole).sum() <= 7
+    assert main([*base, str(tmp_path / "tiles"), "--tile", "32", "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*base, str(tmp_path / "tiles"), "--tile", "64", "--resume"]) == 2
+    assert "another network, or with other options" in capsys.readouterr().err
 
 
 def test_shares_json_names_every_image_its_shares_and_what_could_not_be_read(made, tmp_path):

@@ -87,7 +87,7 @@ def test_the_visualdl_log_of_a_resumed_run_has_the_earlier_pictures_and_scores(t
         reader = LogReader(file_path=str(path))
         tags = reader.get_tags()
         images = {tag: [image.id for image in reader.get_data("image", tag)] for tag in tags["image"]}
-        scores = [tag for tag in tags["scalar"] if not tag.startswith("timing/")]
+        scores = [tag for tag in tags["scalar"] if not tag.startswith("train/")]
         return images, {tag: [(p.id, p.value) for p in reader.get_data("scalar", tag)] for tag in scores}
 
     assert main(["train", *tiny()]) == 0
@@ -180,3 +180,51 @@ def test_a_signal_ends_the_iteration_writes_a_checkpoint_and_resumes(
     assert errors == ""
     assert main(["train", *tiny("data.num_workers=1"), "--resume"]) == 0
     _assert_same(_files(uninterrupted), _files(tmp_path / "run"))
+
+
+def test_a_run_brings_its_own_recipe(uninterrupted, tmp_path, capsys):
+    assert main(["val", "--weights", str(uninterrupted), "--json", str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["recipe"]["file"] == str(uninterrupted / "config.yml")
+    weights = uninterrupted / "checkpoints" / "iter_8" / "model.safetensors"
+    assert main(["val", "--weights", str(weights)]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(uninterrupted)]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "-c/--config: missing; give a recipe, or the name of a shipped one (-c quickstart)"),
+        (["train", "-c", "quickstrat"], "no such file or shipped recipe; did you mean 'quickstart'?"),
+        (["train", "-c", "quickstart", "-o", "batch_size=4"], "did you mean train.batch_size?"),
+        (["val", "--weights", "/tmp/no.safetensors"], "is of no run with a config.yml of its own"),
+    ],
+)
+def test_what_names_no_recipe_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_evaluation_leaves_the_iou_of_each_class(uninterrupted):
+    lines = [json.loads(line) for line in (uninterrupted / "class_scores.jsonl").open()]
+    assert [line["iter"] for line in lines] == [4, 8]
+    metrics = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").open()]
+    mean = [line["mean_iou"] for line in metrics if "mean_iou" in line]
+    for line, expected in zip(lines, mean):
+        known = [value for value in line["iou"].values() if value is not None]
+        assert sum(known) / len(known) == pytest.approx(expected)
+    assert "striped" in (uninterrupted / "train.log").read_text()
+
+
+def test_evaluations_inside_a_training_can_go_by_windows(tiny, tmp_path, capsys):
+    assert main(["train", *tiny("train.eval_sliding=[16, 8]", "train.iters=2")]) == 0
+    scores = tmp_path / "scores.json"
+    arguments = ["val", "--weights", str(tmp_path / "run"), "--sliding", "16", "8", "--json", str(scores)]
+    assert main(arguments) == 0
+    record = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()][-1]
+    assert json.loads(scores.read_text())["mean_iou"] == pytest.approx(record["mean_iou"])
+    capsys.readouterr()
+    assert main(["train", *tiny("train.eval_sliding=[4, 8]")]) == 2
+    assert "train.eval_sliding: sliding window: stride (8, 8) is larger" in capsys.readouterr().err
