@@ -70,19 +70,14 @@ def run(args: argparse.Namespace) -> int:
     maps = read_pairs(
         bar, read_pred, read_label, leave_out_unlabelled=args.leave_out_unlabelled, ignore_index=ignore_index
     )
-    unlabelled = 0
-    for name, pred, label, count in maps:
-        unlabelled += count
+    for name, pred, label in maps:
         scorer.add(name, pred, label)
     report = scorer.report()
     lines = (
         [f"{len(left_out)} files of {args.pred} have no label to score, as {left_out[0]}"] if left_out else []
     )
-    scored = sum(row.pixels for row in report.scores.per_class)
-    if unlabelled:
-        lines.append(f"{unlabelled / (scored + unlabelled):.2%} of the pixels are unlabelled and left out")
     print_report(args, report, *lines)
-    about = {"pred": args.pred, "labels": args.labels, "recipe": args.config, "unlabelled_pixels": unlabelled}
+    about = {"pred": args.pred, "labels": args.labels, "recipe": args.config}
     write_report(args, report, about)
     return 0
 

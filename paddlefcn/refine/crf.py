@@ -14,40 +14,18 @@ through the permutohedral lattice.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
-from paddlefcn.arguments import Range
 from paddlefcn.refine.permutohedral import Lattice
+from paddlefcn.refine.settings import CrfSettings
 
 _LEAST = 1e-5  # of a probability: a class that the network excludes can still be chosen
 # pixels of the largest image that is refined at once; about 1 GB with 21 classes
 _WHOLE = 1_000_000
 _TILE = 768
 _MARGIN = 128
-
-
-@dataclass(frozen=True)
-class CrfSettings:
-    """Weights, standard deviations and steps of the mean field.
-
-    Sigmas are in pixels, `color_sigma` in steps of 255 of the range of values (see `DenseCRF`); a weight
-    of 0 leaves its kernel out.
-    """
-
-    smooth_weight: Annotated[float, Range(0, 1000)] = 3.0
-    smooth_sigma: Annotated[float, Range(0.1, 100)] = 3.0
-    bilateral_weight: Annotated[float, Range(0, 1000)] = 10.0
-    bilateral_sigma: Annotated[float, Range(0.1, 10_000)] = 80.0
-    color_sigma: Annotated[float, Range(0.01, 10_000)] = 13.0
-    steps: Annotated[int, Range(1, 100)] = 5
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as YAML holds them."""
-        return asdict(self)
 
 
 class DenseCRF:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from paddlefcn.refine import crf, permutohedral
-from paddlefcn.refine.crf import CrfSettings, DenseCRF
+from paddlefcn.refine.crf import DenseCRF
 from paddlefcn.refine.permutohedral import Lattice
+from paddlefcn.refine.settings import CrfSettings
 
 # an image of 32x32 spans several of these sigmas, as one of 375x500 does of the defaults
 SMALL = CrfSettings(bilateral_sigma=12, color_sigma=20, bilateral_weight=6)
