@@ -70,20 +70,16 @@ def run(args: argparse.Namespace) -> int:
         leave_out_unlabelled=args.leave_out_unlabelled,
         ignore_index=ignore_index,
     )
-    unlabelled, steps = 0, Steps("score")
-    for done, (name, pred, label, count) in enumerate(maps, start=1):
-        unlabelled += count
+    steps = Steps("score")
+    for done, (name, pred, label) in enumerate(maps, start=1):
         scorer.add(name, pred, label)
         steps(done, len(pairs))
     report = scorer.report()
     lines = (
         [f"{len(left_out)} files of {args.pred} have no label to score, as {left_out[0]}"] if left_out else []
     )
-    scored = sum(row.pixels for row in report.scores.per_class)
-    if unlabelled:
-        lines.append(f"{unlabelled / (scored + unlabelled):.2%} of the pixels are unlabelled and left out")
     print_report(args, report, *lines)
-    about = {"pred": args.pred, "labels": args.labels, "recipe": args.config, "unlabelled_pixels": unlabelled}
+    about = {"pred": args.pred, "labels": args.labels, "recipe": args.config}
     write_report(args, report, about)
     return 0
 
