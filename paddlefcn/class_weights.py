@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paddlefcn.arguments import check_value, describe, nearest
+from paddlefcn.bars import Steps
 from paddlefcn.data.workers import ordered_map
-from paddlefcn.engine.progress import Steps
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.files import write_json
 from paddlefcn.losses.class_weights import RULES, ClassCounts, class_weights
