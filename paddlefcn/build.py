@@ -283,7 +283,7 @@ def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[s
     pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
     try:
-        name, args, own = resolve(config.model.type, args, own)
+        name, args, own = resolve(config.model.type, args, node["type"], own)
     except ValueError as error:
         raise ConfigError(f"{config.model.where}.{error}") from error
     model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
@@ -314,6 +314,8 @@ def _make_transform(config: Config, component: Component) -> Any:
     injected: dict[str, Any] = {}
     if accepts(made, "ignore_index"):
         injected["ignore_index"] = config.data.ignore_index
+    if accepts(made, "num_classes"):
+        injected["num_classes"] = config.data.num_classes
     if accepts(made, "fill"):
         # what a pixel of the data set's mean looks like before normalisation, in the file's own order
         fill = [mean * config.data.normalize.scale for mean in config.data.normalize.mean]

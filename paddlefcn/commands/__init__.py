@@ -33,6 +33,7 @@ NAMES = (
     "import_weights",
     "oracle",
     "plot_schedule",
+    "build_accelerator",
     "score",
     "compare",
 )

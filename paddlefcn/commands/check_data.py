@@ -7,7 +7,6 @@ classes and label_map where the masks do not fit the config.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -81,17 +80,14 @@ def _load(args: argparse.Namespace) -> Config:
 
 def _progress() -> Callable[[str, int, int], None]:
     """A bar for each split; nothing where stderr is no terminal."""
-    from tqdm import tqdm
+    from paddlefcn.bars import Steps
 
-    bars: dict[str, tqdm] = {}
+    bars: dict[str, Steps] = {}
+    read: dict[str, int] = {}
 
     def show(split: str, done: int, total: int) -> None:
-        if split not in bars:
-            quiet = not sys.stderr.isatty()
-            bars[split] = tqdm(total=total, desc=f"reading {split}", unit="pair", disable=quiet)
-        bars[split].update(1)
-        if done == total:
-            bars[split].close()
+        read[split] = read.get(split, 0) + 1
+        bars.setdefault(split, Steps(f"reading {split}", "pair"))(read[split], total)
 
     return show
 

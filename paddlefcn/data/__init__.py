@@ -33,6 +33,7 @@ TRANSFORMS: dict[str, Any] = {
     "Resize": Resize,
     "RandomScale": transforms.RandomScale,
     "RandomCrop": transforms.RandomCrop,
+    "ClassCrop": transforms.ClassCrop,
     "RandomFlip": transforms.RandomFlip,
     "RandomRotation": transforms.RandomRotation,
     "RandomRotate90": transforms.RandomRotate90,
@@ -40,10 +41,19 @@ TRANSFORMS: dict[str, Any] = {
     "RandomPerspective": transforms.RandomPerspective,
     "RandomWarp": transforms.RandomWarp,
     "ElasticDeform": transforms.ElasticDeform,
+    "GridDistortion": transforms.GridDistortion,
     "ColorJitter": transforms.ColorJitter,
     "RandomGamma": transforms.RandomGamma,
+    "CLAHE": transforms.CLAHE,
+    "ChannelDrop": transforms.ChannelDrop,
     "RandomBlur": transforms.RandomBlur,
+    "MotionBlur": transforms.MotionBlur,
     "RandomNoise": transforms.RandomNoise,
+    "JPEGArtefacts": transforms.JPEGArtefacts,
+    "CutOut": transforms.CutOut,
+    "CutMix": transforms.CutMix,
+    "ClassMix": transforms.ClassMix,
+    "CopyPaste": transforms.CopyPaste,
 }
 
 __all__ = [
