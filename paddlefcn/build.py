@@ -17,6 +17,7 @@ from paddlefcn.backbones import BACKBONES
 from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
+from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
@@ -72,7 +73,13 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         DATASETS[data.source.type].download(data.root)
     source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
+    dataset = SegmentationDataset(
+        source, build_label_reader(config), data.normalize.channels, data.max_pixels
+    )
+    # each validation image is read but once in a long while
+    if data.cache is None or split != "train":
+        return dataset
+    return _construct(CachedDataset, data.source, dataset=dataset, kind=data.cache)
 
 
 def build_label_reader(config: Config) -> LabelReader:
