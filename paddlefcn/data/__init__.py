@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from paddlefcn.data import transforms
+from paddlefcn.data.annotations import COCO, CVAT, CVATMasks, LabelMe, Supervisely, YOLOSeg
 from paddlefcn.data.datasets import VOC, Folder, ListFile, Scenes, SegmentationDataset, Volumes
 from paddlefcn.data.images import Resize
 from paddlefcn.data.labels import LabelReader
@@ -19,6 +20,12 @@ DATASETS: dict[str, Any] = {
     "Folder": Folder,
     "Scenes": Scenes,
     "Volumes": Volumes,
+    "LabelMe": LabelMe,
+    "COCO": COCO,
+    "CVAT": CVAT,
+    "CVATMasks": CVATMasks,
+    "YOLOSeg": YOLOSeg,
+    "Supervisely": Supervisely,
     "Shapes": Shapes,
 }
 
@@ -50,14 +57,20 @@ TRANSFORMS: dict[str, Any] = {
 }
 
 __all__ = [
+    "COCO",
+    "CVAT",
     "DATASETS",
     "TRANSFORMS",
     "VOC",
+    "CVATMasks",
     "Folder",
+    "LabelMe",
     "LabelReader",
     "ListFile",
     "Scenes",
     "SegmentationDataset",
     "Shapes",
+    "Supervisely",
     "Volumes",
+    "YOLOSeg",
 ]
