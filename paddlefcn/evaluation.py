@@ -13,9 +13,9 @@ import paddle
 
 import paddlefcn
 from paddlefcn import build, runtime
+from paddlefcn.bars import Steps
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
-from paddlefcn.engine.progress import Steps
 from paddlefcn.files import checksum
 from paddlefcn.inference import WholeImage
 from paddlefcn.refine.refinement import Refinement, white_of

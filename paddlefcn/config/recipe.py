@@ -100,9 +100,14 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: anything in it that cannot be right, before any data or device is touched.
     """
+    file, tree = read_tree(path, options)
+    return parse_config(tree, file)
+
+
+def read_tree(path: str | Path, options: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """The file that a recipe's name stands for, and what it says with its bases and options, unchecked."""
     file = _find(Path(path))
-    tree = apply_options(load_yaml(file), options)
-    return parse_config(tree, str(file))
+    return str(file), apply_options(load_yaml(file), options)
 
 
 def parse_config(tree: Mapping[str, Any], file: str) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
+from paddlefcn.bars import bar, say_above
 from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.images import read_image
@@ -95,13 +94,7 @@ def predict_all(
     """
     todo = [item for item in inputs if not journal.done(item)]
     with closing(journal):
-        with tqdm(
-            total=len(inputs),
-            initial=len(inputs) - len(todo),
-            unit="image",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        ) as bar:
+        with bar(len(inputs), "predict", "image", initial=len(inputs) - len(todo)) as steps:
             each = (
                 _in_tiles(network, todo, journal, wanted, tile)
                 if tile
@@ -109,9 +102,9 @@ def predict_all(
             )
             for entry in each:
                 if "error" in entry:
-                    tqdm.write(f"error: {entry['error']}", file=sys.stderr)
+                    say_above(f"error: {entry['error']}", error=True)
                 journal.add(entry)
-                bar.update()
+                steps.update()
         journal.finish(inputs, network.classes.names)
 
 

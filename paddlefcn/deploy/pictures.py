@@ -21,7 +21,7 @@ from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.tiff_writer import TiffWriter
 from paddlefcn.errors import DataError, UserError
-from paddlefcn.files import said, write_bytes, write_text
+from paddlefcn.files import naming_errors, write_bytes, write_text
 from paddlefcn.refine.map_units import MapTransform
 from paddlefcn.refine.polygons import geojson, labelme
 from paddlefcn.visualize import class_colours, colourize, overlay, tint, write_picture
@@ -100,7 +100,7 @@ def _write_png_rows(
     deep = np.dtype(dtype).itemsize > 1
     partial = path.with_name(f".{path.name}.partial")
     packer = zlib.compressobj(6)
-    with said(path):
+    with naming_errors(path):
         try:
             with open(partial, "wb") as stream:
                 stream.write(b"\x89PNG\r\n\x1a\n")

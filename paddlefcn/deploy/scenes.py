@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from paddlefcn.bars import bar
 from paddlefcn.classes import Classes
 from paddlefcn.data.images import match_channels
 from paddlefcn.data.scenes import Scene, open_scene
@@ -27,7 +26,7 @@ from paddlefcn.deploy.pictures import (
 )
 from paddlefcn.deploy.tiling import Tiling, label_bands
 from paddlefcn.errors import DataError
-from paddlefcn.files import said, write_text
+from paddlefcn.files import naming_errors, write_text
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.refine.components import remove_small_by_windows
 from paddlefcn.refine.map_units import MapTransform
@@ -97,8 +96,7 @@ def _predict_rows(
     inside = tiling.inside(tile)
     across, down = -(-scene.width // inside), -(-scene.height // inside)
     done = rows.count // inside * across
-    quiet = not sys.stderr.isatty() or across * down == 1
-    with tqdm(total=across * down, initial=done, desc=name, unit="tile", disable=quiet, leave=False) as bar:
+    with bar(across * down, name, "tile", initial=done, quiet=across * down == 1) as steps:
         bands = label_bands(
             scene,
             run,
@@ -106,7 +104,7 @@ def _predict_rows(
             tiling,
             tile,
             start=rows.count,
-            on_tile=lambda: bar.update(),
+            on_tile=lambda: steps.update(),
             refinement=refinement,
         )
         if rows.count < scene.height:
@@ -139,13 +137,13 @@ class _FinishedRows:
         self.count = 0
         if self._note.is_file() and self.path.is_file() and self._note.read_text() == note:
             self.count = self.path.stat().st_size // (width * self.dtype.itemsize)
-        with said(self.path):
+        with naming_errors(self.path):
             write_text(self._note, note)
             with open(self.path, "ab") as stream:  # a row that was cut short is taken off
                 stream.truncate(self.count * width * self.dtype.itemsize)
 
     def append(self, band: np.ndarray) -> None:
-        with said(self.path), open(self.path, "ab") as stream:
+        with naming_errors(self.path), open(self.path, "ab") as stream:
             stream.write(np.ascontiguousarray(band, self.dtype).tobytes())
         self.count += len(band)
 
@@ -164,7 +162,7 @@ class _FinishedRows:
         """Takes small components out, in a second file that replaces the first."""
         if min_area <= 1 or not self.count:
             return
-        with said(self._cleaned):
+        with naming_errors(self._cleaned):
             out = np.memmap(self._cleaned, self.dtype, "w+", shape=(self.count, self.width))
             remove_small_by_windows(self.labels(), out, min_area, ignore_index)
             out.flush()
