@@ -7,6 +7,7 @@ data or device is touched; the `build_*` functions make the objects.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,8 @@ from paddlefcn.class_weights import check_rule
 from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
+from paddlefcn.data.annotations.recognition import recognize
+from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.data.loader import TrainLoader
@@ -80,8 +83,30 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     for key, value in (("classes", list(data.classes)), ("ignore_index", data.ignore_index)):
         if accepts(made, key):
             args[key] = value
-    source = _construct(made, data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
+    try:
+        source = _construct(made, data.source, root=data.root, split=split, **args)
+    except DataError as error:
+        raise DataError(f"{error}{_place_hint(config)}") from None
+    labels = build_label_reader(config)
+    dataset = SegmentationDataset(source, labels, data.normalize.channels, data.max_pixels)
+    # each validation image is read but once in a long while
+    if data.cache is None or split != "train":
+        return dataset
+    return _construct(CachedDataset, data.source, dataset=dataset, kind=data.cache)
+
+
+def _place_hint(config: Config) -> str:
+    """What may be wrong with a data set that was not found: the place, or the type."""
+    data = config.data
+    if not data.root.is_dir():
+        given = config.tree.get("data", {}).get("root", ".")
+        place = os.environ.get("PADDLEFCN_DATA")
+        base = f"PADDLEFCN_DATA is {place}" if place else "PADDLEFCN_DATA is not set, so ./data counts"
+        return f" (looked for data.root {given!r} as {data.root.absolute()}; {base})"
+    kind = recognize(data.root)
+    if kind is None or kind == data.source.type:
+        return ""
+    return f" ({data.root} looks like the export of an annotation tool: set data.type: {kind})"
 
 
 def find_classes(config: Config, splits: Sequence[str]) -> list[str]:
@@ -121,6 +146,7 @@ def build_label_reader(config: Config) -> LabelReader:
         ignore_index=data.ignore_index,
         label_map=data.label_map,
         color_table=data.color_table,
+        threshold=data.threshold,
         max_pixels=data.max_pixels,
     )
 
@@ -136,10 +162,13 @@ def build_preprocess(config: Config) -> Preprocess:
     return Preprocess(steps, config.data.normalize)
 
 
-def build_loader(config: Config, dataset: SegmentationDataset, *, start: int = 0) -> TrainLoader:
+def build_loader(
+    config: Config, dataset: SegmentationDataset, *, start: int = 0, rank: int = 0, world_size: int = 1
+) -> TrainLoader:
     """Endless augmented batches; a step of `train.accumulate` batches takes that many.
 
-    `start`: the iterations before the stage that the loader is for, from which `train.sizes` counts.
+    `start`: the iterations before the stage that the loader is for, from which `train.sizes` counts. Rank
+    `rank` of `world_size` gets its part of each joint batch.
     """
     return TrainLoader(
         dataset,
@@ -150,6 +179,8 @@ def build_loader(config: Config, dataset: SegmentationDataset, *, start: int = 0
         seed=config.train.seed,
         num_workers=config.data.num_workers,
         on_bad_image=config.data.on_bad_image,
+        rank=rank,
+        world_size=world_size,
     )
 
 

@@ -103,13 +103,15 @@ class Loop:
             RunError: the loss is not finite, or a file could not be written.
             DataError: an image or mask that stops the run.
         """
-        plan, state = self.plan, self.state
+        plan, state, ranks = self.plan, self.state, self.step.ranks
         batches = self.loader.batches(start=state.iteration * self.step.accumulate)
         training_mode(self.model)
         with Interrupts() as interrupts:
             if plan.due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
                 self._evaluate(interrupts)
-            while state.iteration < plan.iters and not interrupts.code and not self.ends_early():
+            # a signal reaches the ranks at different times: they agree on it after every step
+            code = ranks.highest(interrupts.code)
+            while state.iteration < plan.iters and not code and not self.ends_early():
                 iteration = state.iteration + 1
                 learning_rate = self.schedule(iteration - plan.start, self.scores())
                 paddle.seed(_seed(plan.seed, iteration))  # dropout follows from the iteration alone
@@ -118,17 +120,19 @@ class Loop:
                 self._note(result, iteration, learning_rate)
                 self.average.update(iteration - plan.start)
                 state.iteration = iteration
-                if plan.due(iteration, plan.eval_iters) and not interrupts.code:
+                code = ranks.highest(interrupts.code)
+                if plan.due(iteration, plan.eval_iters) and not code:
                     self.save()  # before scoring, which can fail or be killed
                     self._evaluate(interrupts)
-                elif plan.due(iteration, plan.save_iters) or interrupts.code:
+                    code = ranks.highest(interrupts.code)
+                elif plan.due(iteration, plan.save_iters) or code:
                     self.save()
-        if self.ends_early() and state.iteration < plan.iters and not interrupts.code:
+        if self.ends_early() and state.iteration < plan.iters and not code:
             self.progress.say(
                 f"stopped early after iteration {state.iteration} of {plan.iters}: no better {plan.best} in "
                 f"{plan.early_stop} evaluations"
             )
-        return interrupts.code
+        return code
 
     def scores(self) -> list[Score]:
         """(iteration in this stage, score) of every evaluation of it so far."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import paddle
+
+from paddlefcn.errors import RunError
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -57,6 +60,10 @@ class Ranks:
         paddle.distributed.all_gather_object(gathered, value)
         return gathered
 
+    def highest(self, value: int) -> int:
+        """The highest of the ranks' values."""
+        return max(self.gather(value))
+
     def from_first(self, value: Any) -> Any:
         """What rank 0 brought."""
         return self.gather(value)[0]
@@ -68,3 +75,35 @@ ALONE = Ranks()
 def launched() -> tuple[int, int]:
     """(rank, number of ranks) that `paddle.distributed.launch` set for this process; (0, 1) without it."""
     return int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+def join_ranks() -> Ranks:
+    """Joins the others that were launched with this process: gloo on CPUs, NCCL on GPUs."""
+    rank, size = launched()
+    if size == 1:
+        return ALONE
+    if not paddle.distributed.is_initialized():
+        paddle.distributed.init_parallel_env()
+    return Ranks(rank, size)
+
+
+@contextlib.contextmanager
+def stopping_together(ranks: Ranks) -> Iterator[None]:
+    """A rank that is gone is one clear line of the others, which stop too.
+
+    Raises:
+        RunError: an exchange with the other ranks failed.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, SystemError) as error:
+        words = " ".join(str(error).split())
+        if ranks.size == 1 or isinstance(error, RunError) or not _LOST.search(words):
+            raise
+        raise RunError(
+            f"rank {ranks.rank} of {ranks.size} has lost another rank, which has died or cannot be reached; "
+            f"all stop without a further checkpoint; its own log tells why ({words[-200:]})"
+        ) from error
+
+
+_LOST = re.compile(r"gloo|nccl|connection (closed|reset)|timed? ?out|socket|tcp.?store", re.IGNORECASE)

@@ -17,6 +17,7 @@ from paddlefcn.engine.freezing import freeze
 from paddlefcn.engine.loop import Loop, Plan
 from paddlefcn.engine.precision import Precision
 from paddlefcn.engine.progress import TrainingProgress
+from paddlefcn.engine.ranks import ALONE, Ranks
 from paddlefcn.engine.recompute import recompute_blocks
 from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import TrainStep
@@ -65,14 +66,16 @@ class Stage:
         return {**carried, STAGE_KEY: str(self), MODEL_KEY: self.config.model.type}
 
 
-def plan_stages(config: Config, train_set: SegmentationDataset) -> list[Stage]:
+def plan_stages(config: Config, train_set: SegmentationDataset, ranks: int = 1) -> list[Stage]:
     """The run's stages one behind the other; a config without `stages` is a run of one."""
     parts = config.stages or (config,)
     types = [part.model.type for part in parts]
     stages: list[Stage] = []
     start = 0
     for number, part in enumerate(parts, start=1):
-        steps_per_epoch = build.build_loader(part, train_set).batches_per_epoch // part.train.accumulate
+        steps_per_epoch = (
+            build.build_loader(part, train_set, world_size=ranks).batches_per_epoch // part.train.accumulate
+        )
         end = start + (part.train.iters or (part.train.epochs or 1) * max(1, steps_per_epoch))
         kind = part.model.type
         # told apart where a network is trained twice, say with a lower rate
@@ -137,11 +140,12 @@ def build_loop(
     checkpoints: Checkpoints,
     records: Records,
     progress: TrainingProgress,
+    ranks: Ranks = ALONE,
 ) -> Loop:
     """What trains a stage."""
     config, train = stage.config, stage.config.train
     losses = build.build_losses(config, network)
-    loader = build.build_loader(config, train_set, start=stage.start)
+    loader = build.build_loader(config, train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size)
     return Loop(
         step=TrainStep(
             network,
@@ -149,6 +153,7 @@ def build_loop(
             build.build_optimizer(config, network),
             accumulate=train.accumulate,
             precision=Precision(train.precision),
+            ranks=ranks,
             keeps_statistics=train.allowed_skips > 0,
         ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
@@ -164,7 +169,7 @@ def build_loop(
             skips_bad=config.data.on_bad_image == "skip",
         ),
         checkpoints=checkpoints,
-        average=_average(train, network, loader),
+        average=_average(train, network, loader, ranks),
         plan=Plan(
             start=stage.start,
             iters=stage.end,
@@ -181,7 +186,7 @@ def build_loop(
     )
 
 
-def _average(train: TrainConfig, network: nn.Layer, loader: TrainLoader) -> Average:
+def _average(train: TrainConfig, network: nn.Layer, loader: TrainLoader, ranks: Ranks) -> Average:
     """The average of the weights that the recipe asks for."""
     if train.swa_start is None:
         return Average(network, train.ema_decay)
@@ -190,7 +195,7 @@ def _average(train: TrainConfig, network: nn.Layer, loader: TrainLoader) -> Aver
         # the same batches whenever this is done, and of the full size
         batches = loader.batches(start=loader.growth.full_size_from)
         try:
-            measure_statistics(model, itertools.islice(batches, train.swa_batches))
+            measure_statistics(model, itertools.islice(batches, train.swa_batches), ranks)
         finally:
             batches.close()  # type: ignore[attr-defined]
 
