@@ -14,7 +14,7 @@ from paddlefcn.files import lock, naming_errors, sweep_partial_files
 
 _LOCK = ".lock"
 _PARTS = (
-    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json"),
+    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json", "class_weights.json"),
     *("metrics.jsonl", "class_scores.jsonl", "timing.jsonl", "curves.png", "train.log"),
 )
 
