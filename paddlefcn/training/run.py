@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from paddlefcn import build, runtime
+from paddlefcn.accelerator import accelerate
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, State
 from paddlefcn.engine.progress import TrainingProgress
@@ -19,6 +20,7 @@ from paddlefcn.errors import RunError, UserError
 from paddlefcn.files import write_json, write_text
 from paddlefcn.plots import plot_curves
 from paddlefcn.training import folder as folders
+from paddlefcn.training.acceleration import RECORD, choose_accelerator
 from paddlefcn.training.report import closing_lines, hparams, opening_lines
 from paddlefcn.training.stages import (
     Stage,
@@ -83,13 +85,14 @@ def train(
     val_set, more = _checked_split(config, "val")
     stages = plan_stages(config, train_set)
     existing = folders.to_resume(config.train.save_dir, resume)
+    accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
     # what cannot be built leaves no folder behind
     network = None if existing else try_stages(stages)
     claim = folders.claim(config.train.save_dir, existing, overwrite)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
     with contextlib.closing(claim):
-        session = _Session(config, claim.folder, stages, train_set, val_set)
-        return session.run(network, place, [*notes, *remarks, *more])
+        session = _Session(config, claim.folder, stages, train_set, val_set, accelerated)
+        return session.run(network, place, [*notes, *remarks, *more, *words])
 
 
 def _checked_split(config: Config, split: str) -> tuple[SegmentationDataset, list[str]]:
@@ -109,8 +112,10 @@ class _Session:
         stages: list[Stage],
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
+        accelerated: bool,
     ) -> None:
         self.config, self.folder, self.stages = config, folder, stages
+        self.accelerated = accelerated
         self.train_set, self.val_set = train_set, val_set
         self.state, self.stage = State(), stages[0]
         self._bad: dict[str, str] = {}  # every image that was left out
@@ -133,7 +138,9 @@ class _Session:
             check_fit(network, checkpoint, self.config.file)
         # config.yml first: it makes this folder a run that can be resumed
         write_text(self.folder / "config.yml", self.config.to_yaml())
-        write_json(self.folder / "environment.json", runtime.environment(device))
+        write_json(
+            self.folder / "environment.json", {**runtime.environment(device), RECORD: self.accelerated}
+        )
         with self._recorded() as (records, progress):
             loop = self._loop(network, records, progress)
             if checkpoint is not None:
@@ -172,6 +179,8 @@ class _Session:
 
     def _loop(self, network: nn.Layer, records: Records, progress: TrainingProgress) -> Loop:
         """What trains the present stage; checkpoints that end a stage stay for good."""
+        if self.accelerated:
+            accelerate(network)
         train = self.stage.config.train
         progress.images, records.stage = train.batch_size * train.accumulate, self.stage.name
         always = [stage.end for stage in self.stages[:-1]]
