@@ -7,7 +7,7 @@ data or device is touched; the `build_*` functions make the objects.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Table = Mapping[str, Any]
 T = TypeVar("T")
+_GIVEN_TO_SOURCES = ("root", "split", "classes", "ignore_index")
 _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
 
 
@@ -68,11 +69,43 @@ def validate(config: Config) -> None:
 def build_dataset(config: Config, split: str) -> SegmentationDataset:
     """The pairs of a split ("train", "val" or "test") with the reader of their masks."""
     data = config.data
-    args = _checked(DATASETS, data.source, given=("root", "split"))
+    args = _checked(DATASETS, data.source, given=_GIVEN_TO_SOURCES)
+    made = DATASETS[data.source.type]
     if data.download:
-        DATASETS[data.source.type].download(data.root)
-    source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
+        made.download(data.root)
+    # annotations name their regions: the source turns names into ids itself
+    for key, value in (("classes", list(data.classes)), ("ignore_index", data.ignore_index)):
+        if accepts(made, key):
+            args[key] = value
+    source = _construct(made, data.source, root=data.root, split=split, **args)
     return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
+
+
+def find_classes(config: Config, splits: Sequence[str]) -> list[str]:
+    """The classes that the data themselves name, in the order of their ids.
+
+    Annotations name them, in their tool's order; masks have numbers alone: background, class_1 and so on
+    up to the highest that is not `ignore_index`.
+
+    Raises:
+        DataError: data that cannot be read.
+    """
+    data = config.data
+    made = _lookup(DATASETS, data.source)
+    if accepts(made, "classes"):
+        args = _checked(DATASETS, data.source, given=_GIVEN_TO_SOURCES)
+        sources = [
+            _construct(made, data.source, root=data.root, split=split, classes=None, **args)
+            for split in splits
+        ]
+        return list(dict.fromkeys(name for source in sources for name in source.classes))
+    highest = 1
+    for split in splits:
+        dataset = build_dataset(config, split)
+        for index in range(len(dataset)):
+            values = np.unique(dataset.read_mask(index))
+            highest = max(highest, *(int(value) for value in values if value != data.ignore_index), 1)
+    return ["background", *(f"class_{index}" for index in range(1, min(highest, 65534) + 1))]
 
 
 def build_label_reader(config: Config) -> LabelReader:
@@ -230,7 +263,7 @@ def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[s
     pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
     try:
-        name, args, own = resolve(config.model.type, args, own)
+        name, args, own = resolve(config.model.type, args, node["type"], own)
     except ValueError as error:
         raise ConfigError(f"{config.model.where}.{error}") from error
     model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
@@ -249,7 +282,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_source(config: Config) -> None:
-    _check_arguments(DATASETS, config.data.source, ("root", "split"), names=DATA_KEYS)
+    _check_arguments(DATASETS, config.data.source, _GIVEN_TO_SOURCES, names=DATA_KEYS)
     if config.data.download and not hasattr(DATASETS[config.data.source.type], "download"):
         able = ", ".join(name for name, source in DATASETS.items() if hasattr(source, "download"))
         kind = config.data.source.type
@@ -261,6 +294,8 @@ def _make_transform(config: Config, component: Component) -> Any:
     injected: dict[str, Any] = {}
     if accepts(made, "ignore_index"):
         injected["ignore_index"] = config.data.ignore_index
+    if accepts(made, "num_classes"):
+        injected["num_classes"] = config.data.num_classes
     if accepts(made, "fill"):
         # what a pixel of the data set's mean looks like before normalisation, in the file's own order
         fill = [mean * config.data.normalize.scale for mean in config.data.normalize.mean]

@@ -27,6 +27,7 @@ NAMES = (
     "export",
     "infer",
     "check_data",
+    "convert",
     "preview_data",
     "benchmark",
     "import_weights",

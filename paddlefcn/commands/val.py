@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.refining import add_refinement, refine_options
 from paddlefcn.commands.scoring import (
     add_scoring,
     check_report_files,
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     parser.add_argument("--split", default="val", help="train, val or test (default: val)")
     add_inference(parser)
+    add_refinement(parser, files=False)
     add_scoring(parser)
     parser.add_argument(
         "--worst", type=int, default=0, metavar="N", help="a gallery of the N images with the lowest mean IoU"
@@ -57,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
     check_report_files(args)
+    options = refine_options(args)
+    if options.min_area is not None and options.min_area.map_units:
+        raise UserError(f"--min-area {args.min_area}: val knows no map; give pixels")
     data = config.data
     worst = Worst(args.worst, data.num_classes, data.ignore_index)
     scorer = make_scorer(args, data.classes, data.ignore_index)
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         inference=inference(args, config),
         on_image=worst.look if args.worst else lambda result: None,
+        refine=options,
     )
     for message in scored.bad.values():
         print(f"left out: {message}")
@@ -88,10 +94,10 @@ class Worst:
 
     def look(self, result: ImageResult) -> None:
         """One scored image."""
-        from paddlefcn.metrics import ConfusionMatrix
+        from paddlefcn.metrics import ConfusionMatrix, scored_pixels
 
         matrix = ConfusionMatrix(self.num_classes, self.ignore_index)
-        matrix.update(result.pred, result.label)
+        matrix.update(*scored_pixels(result.pred, result.label, self.ignore_index))
         scores = matrix.scores()
         if scores.mean_iou is None or scores.pixel_accuracy is None:
             return

@@ -81,6 +81,8 @@ def read_data(node: Node) -> DataConfig:
 
 def _classes(node: Node) -> tuple[str, ...]:
     names = node.value.get("classes")
+    if names == "auto":
+        raise node.error("classes", "auto is for check_data alone, which prints the list to paste here")
     if not isinstance(names, list) or len(names) < 2:
         raise node.error("classes", f"expected a list of two or more class names, got {describe(names)}")
     for name in names:

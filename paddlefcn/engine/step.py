@@ -72,8 +72,7 @@ class TrainStep:
         else:
             for buffer, value in statistics:  # the forward pass has spoilt BatchNorm's running values
                 buffer.set_value(value)
-        # Paddle's default keeps zeros and adds to them: time, and a second copy of the largest gradient
-        self.optimizer.clear_grad(set_to_zero=False)
+        self.optimizer.clear_grad(set_to_zero=False)  # zeroed gradients would be kept, and added to
         self.mark("update")
         return result
 

@@ -191,8 +191,8 @@ def check_normalize(metadata: Mapping[str, str], normalize: Any, *, what: str = 
         raise WeightsError(f"{what}: its entry {NORMALIZE_KEY} cannot be read") from error
     if not same:
         raise WeightsError(
-            f"{what}: made for images normalised as {_shown(carried)}, but data.normalize is"
-            f" {_shown(wanted)}; set data.normalize to the former"
+            f"{what}: made for images normalised as {_in_words(carried)}, but data.normalize is"
+            f" {_in_words(wanted)}; set data.normalize to the former"
         )
 
 
@@ -213,6 +213,6 @@ def _same_arithmetic(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(same_order and near_mean and np.allclose(a[1], b[1], rtol=0.01))
 
 
-def _shown(normalize: Mapping[str, Any]) -> str:
+def _in_words(normalize: Mapping[str, Any]) -> str:
     keys = ("scale", "mean", "std", "order")
     return "{" + ", ".join(f"{key}: {normalize[key]}" for key in keys if key in normalize) + "}"

@@ -122,7 +122,7 @@ def build(network: Network) -> Any:
     try:
         if network.model is None:
             return make_backbone(in_channels=network.in_channels, **own)
-        name, arguments, own = resolve(network.model, network.arguments, own)
+        name, arguments, own = resolve(network.model, network.arguments, network.backbone["type"], own)
         backbone = make_backbone(in_channels=network.in_channels, **own)
         return MODELS[name](backbone, num_classes=network.num_classes, **arguments)
     except ValueError as error:
