@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from paddle import nn
     from paddle.optimizer import Optimizer
 
+    from paddlefcn.inference import Inference
+
 Table = Mapping[str, Any]
 T = TypeVar("T")
 _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
@@ -59,6 +61,8 @@ def validate(config: Config) -> None:
     _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
     _check_arguments(SCHEDULES, config.schedule, given=("total",))
     build_schedule(config, total=1)
+    if config.train.eval_sliding is not None:
+        build_evaluation(config)
 
 
 def build_dataset(config: Config, split: str) -> SegmentationDataset:
@@ -159,6 +163,18 @@ def build_schedule(config: Config, total: int) -> Any:
     """The learning rate as a function of the iteration, over a run of `total`."""
     args = _checked(SCHEDULES, config.schedule, given=("total",))
     return _construct(SCHEDULES[config.schedule.type], config.schedule, total=total, **args)
+
+
+def build_evaluation(config: Config) -> Inference:
+    """How the evaluations inside a training run the network: whole images, or `train.eval_sliding`."""
+    from paddlefcn.inference import SlidingWindow, WholeImage
+
+    windows = config.train.eval_sliding
+    if windows is None:
+        return WholeImage()
+    return construct(
+        SlidingWindow, f"{config.file}: train.eval_sliding", **dict(zip(("size", "stride"), windows))
+    )
 
 
 def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = False) -> str | None:

@@ -77,11 +77,11 @@ class Scores:
     def table(self) -> str:
         """The scores as lines of text: one a class, then the means."""
         width = max(5, *(columns(row.name) for row in self.per_class))
-        header = ("IoU", "accuracy", "precision", "recall", "Dice")
+        header = ("IoU", "recall", "precision", "Dice")  # a class's accuracy is its recall
         words = "".join(f"{word:>11}" for word in header)
         lines = [padded("class", width) + words + f"{'pixels':>14}"]
         for row in self.per_class:
-            cells = (row.iou, row.accuracy, row.precision, row.recall, row.dice)
+            cells = (row.iou, row.recall, row.precision, row.dice)
             figures = "".join(f"{_figure(cell):>11}" for cell in cells)
             lines.append(padded(row.name, width) + figures + f"{row.pixels:>14,}")
         lines.append("")

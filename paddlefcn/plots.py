@@ -27,12 +27,12 @@ Record = Mapping[str, Any]
 _WRITTEN_CLASSES = 25  # with more classes than this the figures in the cells could not be read
 
 
-def plot_curves(records: Iterable[Record], path: str | Path) -> None:
-    """Draws a run's records (the lines of metrics.jsonl) as PNG.
+def plot_curves(records: Iterable[Record], path: str | Path, class_scores: Iterable[Record] = ()) -> None:
+    """Draws a run's records (the lines of metrics.jsonl, and of class_scores.jsonl) as PNG.
 
-    Losses of training (raw and smoothed) and validation; learning rate; mean IoU and pixel
-    accuracy. A record may hold `stage`: where it changes a line is drawn, and if `iter` starts
-    again there, the stages are put one behind the other.
+    Losses of training (raw and smoothed) and validation; learning rate; mean IoU, pixel accuracy and
+    the IoU of the three classes that ended worst. A record may hold `stage`: where it changes a line is
+    drawn, and if `iter` starts again there, the stages are put one behind the other.
     """
     rows, borders = _behind_each_other(list(records))
     picture = Figure(figsize=(11, 7.5), layout="constrained")
@@ -47,6 +47,7 @@ def plot_curves(records: Iterable[Record], path: str | Path) -> None:
         rate.set_yscale("log")  # published stages are a hundred times apart
     _line(score, rows, "mean_iou", label="mean IoU", color="C3", marker="o", markersize=3)
     _line(score, rows, "pixel_accuracy", label="pixel accuracy", color="C4", marker=".")
+    _worst_classes(score, list(class_scores) if not borders else [])
     score.set(ylabel="score", ylim=(0, 1), xlabel="iteration")
     for axes in (loss, rate, score):
         axes.grid(alpha=0.3)
@@ -57,6 +58,18 @@ def plot_curves(records: Iterable[Record], path: str | Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", fontsize=9)
     _save(picture, path)
+
+
+def _worst_classes(axes: Axes, evaluations: Sequence[Record], count: int = 3) -> None:
+    """The IoU of the classes that scored lowest at the last evaluation, as thin lines."""
+    if not evaluations:
+        return
+    last = {name: value for name, value in evaluations[-1]["iou"].items() if value is not None}
+    for number, name in enumerate(sorted(last, key=lambda name: last[name])[:count]):
+        steps = [record["iter"] for record in evaluations]
+        values = [math.nan if (v := record["iou"].get(name)) is None else v for record in evaluations]
+        label = f"IoU of {drawable(name, number)}"
+        axes.plot(steps, values, label=label, color=f"C{5 + number}", linewidth=0.9, linestyle=":")
 
 
 def plot_confusion(scores: Scores, path: str | Path) -> None:
@@ -136,6 +149,25 @@ def plot_oracle(scores: Mapping[int, Scores], path: str | Path) -> None:
     axes.set(xlabel="output stride, pixels", ylabel="best IoU, %", ylim=(0, 102))
     axes.grid(alpha=0.3)
     _set_fonts(axes.legend(loc="lower left").get_texts())
+    _save(picture, path)
+
+
+def plot_schedules(parts: Sequence[tuple[str, Sequence[float]]], path: str | Path) -> None:
+    """Draws the learning rate of every iteration as PNG, the parts (name, rates) one behind the other."""
+    picture = Figure(figsize=(10, 5), layout="constrained")
+    axes = picture.subplots()
+    begun = 0
+    for number, (name, rates) in enumerate(parts):
+        at = range(begun + 1, begun + len(rates) + 1)
+        axes.plot(at, rates, color=f"C{number}", label=name, marker="o" if len(rates) == 1 else None)
+        begun += len(rates)
+        if number + 1 < len(parts):
+            axes.axvline(begun, color="gray", linestyle="--", linewidth=1)
+    if len(parts) > 1:
+        axes.set_yscale("log")  # published stages are a hundred times apart
+    axes.set(xlabel="iteration", ylabel="learning rate")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize=9)
     _save(picture, path)
 
 

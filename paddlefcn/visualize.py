@@ -25,6 +25,7 @@ VOID = (224, 224, 192)  # the colour of the void border in PASCAL VOC's masks
 _OPACITY = 0.55
 _LEGEND_ROW = 22  # pixels of height of a legend's line
 _GAP = 4
+_PREVIEW_SIDE = 640  # pixels
 
 
 def palette_png(labels: np.ndarray, classes: Classes) -> bytes:
@@ -92,13 +93,30 @@ def tint(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
     return result
 
 
+def _class_borders(labels: np.ndarray) -> np.ndarray:
+    """Pixels with a neighbour of another class: [H, W] bool."""
+    edges = np.zeros(labels.shape, bool)
+    below, right = labels[:-1] != labels[1:], labels[:, :-1] != labels[:, 1:]
+    edges[:-1] |= below
+    edges[1:] |= below
+    edges[:, :-1] |= right
+    edges[:, 1:] |= right
+    return edges
+
+
 def overlay(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
     """The tinted image with a legend of the classes in it on the right: [H', W', 3] uint8.
+
+    The border of a class is drawn in its full colour, so that it can be told from an image that has the
+    same one.
 
     The legend lists the largest class first; the picture is enlarged downwards if it needs more
     height than the image has.
     """
     picture = tint(image, labels, classes)
+    solid = colourize(labels, classes)
+    edges = np.logical_and(_class_borders(labels), solid.any(axis=2))
+    picture[edges] = solid[edges]
     ids, counts = np.unique(labels, return_counts=True)
     entries = [
         (classes.name(int(index)), int(index), count / labels.size)
@@ -136,19 +154,24 @@ def preview(
     pred: np.ndarray,
     classes: Classes,
 ) -> np.ndarray:
-    """Image, truth (if there is one) and prediction side by side: [H, W', 3] uint8.
+    """Image, truth (if there is one) and prediction side by side below their titles: [H, W', 3] uint8.
 
-    All three at the prediction's size; the image is resized to it if it differs.
+    All three at the prediction's size, or reduced so that no side is longer than 640 pixels.
     """
-    shown = displayable(image)
-    if shown.shape[:2] != pred.shape:
-        size = (pred.shape[1], pred.shape[0])
-        shown = np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR))
-    maps = [pred] if label is None else [label, pred]
-    pictures = [shown, *(colourize(each, classes) for each in maps)]
-    gap = np.full((pred.shape[0], _GAP, 3), 255, np.uint8)
-    parts = [part for picture in pictures for part in (picture, gap)][:-1]
-    return np.concatenate(parts, axis=1)
+    columns = [("image", displayable(image))]
+    columns += [] if label is None else [("truth", colourize(label, classes))]
+    columns.append(("prediction", colourize(pred, classes)))
+    factor = min(1.0, _PREVIEW_SIDE / max(pred.shape))
+    size = (max(1, round(pred.shape[1] * factor)), max(1, round(pred.shape[0] * factor)))
+    parts = []
+    for title, picture in columns:
+        if (picture.shape[1], picture.shape[0]) != size:
+            # a mixture of two classes' colours would look like a third class
+            method = Image.Resampling.BILINEAR if title == "image" else Image.Resampling.NEAREST
+            picture = np.asarray(Image.fromarray(picture).resize(size, method))
+        column = np.concatenate([_caption(title, size[0]), picture])
+        parts += [column, np.full((len(column), _GAP, 3), 255, np.uint8)]
+    return np.concatenate(parts[:-1], axis=1)
 
 
 def gallery(rows: Sequence[tuple[str, np.ndarray]], max_width: int = 1500) -> np.ndarray:

@@ -109,8 +109,8 @@ def test_every_command_has_arguments_that_its_tool_takes(block):
 def test_every_recipe_or_section_of_one_is_valid(block, monkeypatch):
     monkeypatch.setitem(DATASETS, "LabelMe", example("labelme.py")["LabelMe"])
     monkeypatch.setitem(BACKBONES, "PlainNet", example("plain.py")["PlainNet"])
+    monkeypatch.setitem(LOSSES, "Jaccard", example("jaccard.py")["Jaccard"])
     monkeypatch.setitem(MODELS, "LinkNet", example("linknet.py")["LinkNet"])
-    monkeypatch.setitem(LOSSES, "Dice", example("dice.py")["Dice"])
     tree = parse_yaml(block, "the block")
     base = tree.pop("_base_", None)
     start = load_yaml(REPO / base) if base else {key: value for key, value in REST.items() if key not in tree}
@@ -176,7 +176,7 @@ def test_the_lines_of_the_examples_are_as_stated():
     stated = {name: int(lines) for name, lines in re.findall(r"`(\w+)` \| (\d+) \| 2 \|", text)}
     codes = re.findall(r"/(\w+\.py)`:\n\n```python\n(.*?)^```", text, re.M | re.S)
     assert {name: sum(map(bool, code.splitlines())) for name, code in codes} == {
-        {"PlainNet": "plain.py", "LinkNet": "linknet.py", "Dice": "dice.py", "LabelMe": "labelme.py"}[
+        {"PlainNet": "plain.py", "LinkNet": "linknet.py", "Jaccard": "jaccard.py", "LabelMe": "labelme.py"}[
             name
         ]: lines
         for name, lines in stated.items()
@@ -184,9 +184,9 @@ def test_the_lines_of_the_examples_are_as_stated():
 
 
 def test_the_example_loss_leaves_void_out_and_falls_with_a_better_answer():
-    dice = example("dice.py")["Dice"](smooth=0.0)
+    jaccard = example("jaccard.py")["Jaccard"](smooth=0.0)
     label = paddle.to_tensor(np.array([[[0, 1, 1, 255]]]))
     sure = paddle.to_tensor(np.array([[[[50, -50, -50, 50.0]], [[-50, 50, 50, -50.0]]]], "float32"))
-    assert dice(sure, label).item() == pytest.approx(0, abs=1e-6)
-    # probabilities of a half: class 0 has 2 * 0.5 / (1 + 1.5), class 1 2 * 1 / (2 + 1.5)
-    assert dice(sure * 0, label).item() == pytest.approx(1 - (0.4 + 4 / 7) / 2, rel=1e-5)
+    assert jaccard(sure, label).item() == pytest.approx(0, abs=1e-6)
+    # probabilities of a half: class 0 has 0.5 of 1 + 1.5 - 0.5, class 1 has 1 of 2 + 1.5 - 1
+    assert jaccard(sure * 0, label).item() == pytest.approx(1 - (0.25 + 0.4) / 2, rel=1e-5)

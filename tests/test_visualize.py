@@ -107,7 +107,9 @@ def test_the_overlay_has_the_image_on_the_left_and_colours_in_its_legend():
     labels = np.repeat(np.array([[0, 1, 1]], np.uint8), 200, axis=0).repeat(30, axis=1)
     picture = overlay(image, labels, CLASSES)
     assert picture.shape[0] == 200
-    np.testing.assert_array_equal(picture[:, :90], tint(image, labels, CLASSES))
+    inside = np.arange(90) != 30  # but for the border between the two classes
+    np.testing.assert_array_equal(picture[:, :90][:, inside], tint(image, labels, CLASSES)[:, inside])
+    assert (picture[:, 30] == CLASSES.palette[1]).all()
     panel = picture[:, 90:].reshape(-1, 3).tolist()
     assert [200, 10, 20] in panel
     assert [30, 40, 250] not in panel  # a class that is not in the map is not in its legend
@@ -144,15 +146,36 @@ def test_a_chinese_legend_differs_from_boxes_or_falls_back():
         np.testing.assert_array_equal(panel, expected)
 
 
-def test_a_preview_holds_image_truth_and_prediction_side_by_side():
+def test_a_preview_holds_image_truth_and_prediction_side_by_side_below_their_titles():
     image = np.full((2, 3, 3), 9, np.uint8)
     picture = preview(image, LABELS, np.zeros((2, 3), np.uint8), CLASSES)
-    assert picture.shape == (2, 3 * 3 + 2 * 4, 3)
-    np.testing.assert_array_equal(picture[:, :3], image)
-    np.testing.assert_array_equal(picture[:, 7:10], colourize(LABELS, CLASSES))
-    assert not picture[:, 14:].any()
-    assert preview(image, None, LABELS, CLASSES).shape == (2, 2 * 3 + 4, 3)
-    assert preview(np.zeros((4, 6, 1), np.uint16), LABELS, LABELS, CLASSES).shape == (2, 17, 3)
+    title = len(picture) - 2
+    assert 10 < title < 40
+    assert picture.shape[1] == 3 * 3 + 2 * 4
+    np.testing.assert_array_equal(picture[title:, :3], image)
+    np.testing.assert_array_equal(picture[title:, 7:10], colourize(LABELS, CLASSES))
+    assert not picture[title:, 14:].any()
+    assert preview(image, None, LABELS, CLASSES).shape == (title + 2, 2 * 3 + 4, 3)
+    assert preview(np.zeros((4, 6, 1), np.uint16), LABELS, LABELS, CLASSES).shape == (title + 2, 17, 3)
+
+
+def test_a_preview_of_a_large_image_has_a_viewable_size_and_no_mixed_colours():
+    labels = (np.indices((900, 1300)).sum(axis=0) % 7 > 3).astype(np.uint8)
+    picture = preview(np.zeros((900, 1300, 3), np.uint8), None, labels, CLASSES)
+    assert picture.shape[1] == 2 * 640 + 4
+    colours = {tuple(colour) for colour in picture[30:, 644:].reshape(-1, 3).tolist()}
+    assert colours <= {tuple(colour) for colour in CLASSES.palette}
+
+
+def test_an_overlay_shows_a_class_on_an_image_of_its_own_colour():
+    colour = CLASSES.palette[1]
+    image = np.broadcast_to(np.array(colour, np.uint8), (9, 9, 3))
+    labels = np.zeros((9, 9), np.uint8)
+    labels[2:7, 2:7] = 1
+    image = (image // 2).astype(np.uint8)
+    picture = overlay(image, labels, CLASSES)
+    assert tuple(picture[2, 2].tolist()) == colour
+    assert tuple(picture[4, 4].tolist()) != colour
 
 
 def test_a_gallery_stacks_captioned_pictures_of_any_width():

@@ -31,6 +31,7 @@ NAMES = (
     "benchmark",
     "import_weights",
     "oracle",
+    "plot_schedule",
     "score",
     "compare",
 )

@@ -66,6 +66,8 @@ def inference(args: argparse.Namespace, config: Config) -> Inference:
 def _training_crop(config: Config) -> tuple[int, ...]:
     for transform in config.data.train_transforms:
         size = transform.args.get("size")
-        if transform.type == "RandomCrop" and size is not None:
+        if transform.type in ("RandomCrop", "RandomWarp", "ClassCrop") and size is not None:
             return (size, size) if isinstance(size, int) else tuple(size)
-    raise ValueError("the config has no RandomCrop to take the window's size from; give SIZE")
+    raise ValueError(
+        "the config has no RandomCrop, RandomWarp or ClassCrop to take the window's size from; give SIZE"
+    )

@@ -36,6 +36,7 @@ class TrainConfig:
     accumulate: Annotated[int, Range(1, 65536)] = 1
     eval_iters: Steps = 1000
     save_iters: Steps = 1000
+    eval_sliding: tuple[int, ...] | None = None  # [SIZE] or [SIZE, STRIDE] of windows, for large images
     log_iters: Steps = 20
     save_dir: Annotated[Path, NotEmpty] = Path("output/run")
     keep: Annotated[int, Range(1, 10**6)] = 3
@@ -50,6 +51,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.iters and self.epochs:
             raise ValueError("iters and epochs are both given; keep one")
+        if self.eval_sliding is not None and len(self.eval_sliding) not in (1, 2):
+            raise ValueError(f"eval_sliding {list(self.eval_sliding)}: expected [SIZE] or [SIZE, STRIDE]")
 
     @property
     def allowed_skips(self) -> int:

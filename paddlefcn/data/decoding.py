@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from paddlefcn.data.jpeg import decode_jpeg
 from paddlefcn.data.jpeg_scans import check_scans, is_jpeg
 from paddlefcn.data.medical import is_dicom, read_dicom
+from paddlefcn.data.png import SIGNATURE, decode_plain_png
 from paddlefcn.data.tiff import TiffScene
 from paddlefcn.data.tiff_tags import is_tiff
 from paddlefcn.errors import DataError
@@ -140,6 +142,10 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
             _check_pixels(scene.height, scene.width, max_pixels)
             if not scene.converted:
                 return plain_dtype(scene.read())
+    if kind == "mask":
+        ids = _plain_mask(source, max_pixels)
+        if ids is not None:
+            return ids
     if is_dicom(_head(source, 132)):
         return plain_dtype(read_dicom(source, max_pixels))
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
@@ -155,7 +161,19 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
         raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
 
 
+def _plain_mask(source: Path | bytes, max_pixels: int) -> np.ndarray | None:
+    """The ids of a PNG in its plainest form, HxWx1; None for any other file."""
+    if not _head(source, len(SIGNATURE)).startswith(SIGNATURE):
+        return None
+    return decode_plain_png(source if isinstance(source, bytes) else source.read_bytes(), max_pixels)
+
+
 def _pixels(image: Image.Image, source: Path | bytes, kind: str) -> np.ndarray:
+    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        quick = decode_jpeg(content, image.height, image.width)
+        if quick is not None:
+            return quick
     image.load()  # raises on truncated data, which cv2 would accept
     if _sample_bits(image, source) > 8 and image.mode in ("RGB", "RGBA", "LA"):
         return _deep_colors(source, image)

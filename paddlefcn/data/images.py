@@ -6,6 +6,7 @@ Sizes are (height, width); an image is HxWxC in RGB order and keeps the range of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,27 +66,49 @@ class Normalize:
     def from_dict(cls, values: Mapping[str, Any]) -> Normalize:
         return cls(values["scale"], tuple(values["mean"]), tuple(values["std"]), values.get("order", "RGB"))
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """HxWxC (RGB) -> contiguous float32 CxHxW. Raises DataError for another number of channels."""
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """HxWxC (RGB) -> contiguous float32 CxHxW, in `out` if given.
+
+        Raises:
+            DataError: another number of channels.
+        """
         if image.ndim != 3 or image.shape[2] != self.channels:
             raise DataError(
                 f"image of shape {image.shape}: expected HxWx{self.channels}, as data.normalize.mean"
             )
-        out = np.empty((self.channels, *image.shape[:2]), np.float32)
-        planes = range(self.channels) if self.order == "RGB" else reversed(range(self.channels))
-        for index, plane in enumerate(planes):
-            factor = np.float32(1.0 / (self.scale * self.std[index]))
-            shift = np.float32(self.mean[index] / self.std[index])
-            # dtype: numpy 1 would compute uint8 times a float32 scalar in float16
-            np.multiply(image[:, :, plane], factor, out=out[index], dtype=np.float32, casting="unsafe")
-            out[index] -= shift
+        if out is None:
+            out = np.empty((self.channels, *image.shape[:2]), np.float32)
+        order = range(self.channels) if self.order == "RGB" else range(self.channels - 1, -1, -1)
+        if image.dtype == np.uint8:
+            planes, tables = cv2.split(np.ascontiguousarray(image)), _byte_tables(self)
+            for index, plane in enumerate(order):
+                cv2.LUT(planes[plane], tables[index], dst=out[index])
+            return out
+        for index, plane in enumerate(order):
+            self._channel(index, image[:, :, plane], out[index])
         return out
+
+    def _channel(self, index: int, plane: np.ndarray, out: np.ndarray) -> None:
+        factor = np.float32(1.0 / (self.scale * self.std[index]))
+        shift = np.float32(self.mean[index] / self.std[index])
+        # dtype: numpy 1 would compute uint8 times a float32 scalar in float16
+        np.multiply(plane, factor, out=out, dtype=np.float32, casting="unsafe")
+        out -= shift
 
     def undo(self, normalized: np.ndarray) -> np.ndarray:
         """What a network was given, CxHxW, as the image it came from: float32 HxWxC in RGB order."""
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         image = ((normalized * std + mean) * np.float32(self.scale)).transpose(1, 2, 0)
         return image[:, :, ::-1] if self.order == "BGR" else image
+
+
+@functools.lru_cache(maxsize=16)
+def _byte_tables(normalize: Normalize) -> np.ndarray:
+    """float32 [C, 256]: what becomes of every byte. Looking it up takes less time than computing it."""
+    tables = np.empty((normalize.channels, 256), np.float32)
+    for index in range(normalize.channels):
+        normalize._channel(index, np.arange(256, dtype=np.uint8), tables[index])
+    return tables
 
 
 @dataclasses.dataclass(frozen=True)

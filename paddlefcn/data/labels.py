@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from paddlefcn.data.images import MAX_PIXELS, read_mask
@@ -74,7 +75,11 @@ class LabelReader:
             mask = mask[:, :, 0]
         if mask.dtype in (np.uint8, np.uint16):
             ids, valid = self._table(1 << (8 * mask.dtype.itemsize))
-            if valid[mask].all():
+            if mask.dtype == ids.dtype == np.uint8:  # cv2 looks bytes up ten times as fast
+                plain = np.ascontiguousarray(mask)
+                if cv2.countNonZero(cv2.LUT(plain, valid.view(np.uint8))) == mask.size:
+                    return cv2.LUT(plain, ids)
+            elif valid[mask].all():
                 return ids[mask]
             raise self._misfit(mask, name)
         values, inverse = np.unique(mask, return_inverse=True)

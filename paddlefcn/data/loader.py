@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -82,6 +83,12 @@ class TrainLoader:
             stream.close()  # type: ignore[attr-defined]
 
 
+@functools.lru_cache(maxsize=2)  # a batch may run on over the end of an epoch
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The samples of an epoch in their random order."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
 @dataclasses.dataclass(frozen=True)
 class _BatchMaker:
     """Makes batch k; sent to every worker once. Labels travel in their small type."""
@@ -110,14 +117,14 @@ class _BatchMaker:
                 )
         image = np.empty((len(samples), self.normalize.channels, *shape), np.float32)
         for index, (pixels, _, _) in enumerate(samples):
-            image[index] = self.normalize(pixels)
+            self.normalize(pixels, out=image[index])
         return image, np.stack([label for _, label, _ in samples]), names, bad
 
     def _sample(self, position: int, bad: dict[str, str]) -> tuple[np.ndarray, np.ndarray, str]:
         """The sample at a position of the endless stream, augmented."""
         count = len(self.dataset)
         epoch, place = divmod(position, count)
-        order = np.random.default_rng([self.seed, epoch]).permutation(count)
+        order = _order(self.seed, epoch, count)
         for step in range(count):
             index = int(order[(place + step) % count])
             name = self.dataset.samples[index].name

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from paddlefcn.data.handover import Receiver, Sender
 from paddlefcn.errors import RunError, UserError
 
 Task = TypeVar("Task")
@@ -63,7 +64,10 @@ def ordered_map(
 
 
 class _Worker:
-    """A process with its own two-way pipe; a thread empties the pipe, so that the process works ahead."""
+    """A process with its own two-way pipe; a thread empties the pipe, so that the process works ahead.
+
+    Arrays come through shared memory; with each task the worker gets back the memory that is free again.
+    """
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -76,6 +80,7 @@ class _Worker:
             raise RunError(_DIED.format("while it started")) from None
         theirs.close()  # the process now holds the only other end: reading ends when it does
         atexit.register(self._kill)
+        self._receiver = Receiver(self._pipe)
         self._results: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
@@ -92,7 +97,7 @@ class _Worker:
 
     def send(self, task: Any) -> None:
         with contextlib.suppress(OSError):  # a dead worker's: `result` says it
-            self._pipe.send(task)
+            self._pipe.send((task, self._receiver.released()))
 
     def result(self) -> Any:
         """The oldest result that was not taken yet."""
@@ -109,7 +114,7 @@ class _Worker:
     def _receive(self) -> None:
         try:
             while True:
-                self._results.put(self._pipe.recv())
+                self._results.put(self._receiver.receive())
         # whatever ends the pipe ends the worker's use; `result` tells how the process ended
         except Exception as error:
             self._results.put(("died", error))
@@ -127,14 +132,16 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    sender = Sender(pipe)
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
-            task = pipe.recv()
+            task, free = pipe.recv()
+            sender.recycle(free)
             try:
                 answer: tuple[str, Any] = ("result", _run(work, task))
             except (UserError, RunError) as error:
                 answer = ("error", error)
-            pipe.send(answer)
+            sender.send(answer)
 
 
 def _end_with_parent() -> None:

@@ -18,7 +18,7 @@ from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import StepResult, TrainStep
 from paddlefcn.engine.validation import Validation
 from paddlefcn.errors import RunError
-from paddlefcn.metrics import SCORES
+from paddlefcn.metrics import SCORES, Scores
 from paddlefcn.optim import load_optimizer_state, optimizer_state
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Loop:
         self.model = step.model
         self.state = State()
         self.last_saved: Path | None = None
+        self.last_scores: Scores | None = None  # of the last evaluation of this start
         self._slots: dict[str, Any] | None = None  # as loaded, until the first step
 
     def weights(self) -> dict[str, Any]:
@@ -166,6 +167,10 @@ class Loop:
         loss = result.loss if result.loss is not None and math.isfinite(result.loss) else None
         self.records.write(
             {"iter": state.iteration, "val_loss": loss, **{name: scores[name] for name in SCORES}}
+        )
+        self.last_scores = result.scores
+        self.records.write_class_scores(
+            state.iteration, {row.name: row.iou for row in result.scores.per_class}
         )
         score = scores[self.plan.best]
         is_best = score is not None and (state.best_score is None or score > state.best_score)

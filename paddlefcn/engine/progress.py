@@ -65,7 +65,9 @@ class TrainingProgress:
             f"loss {mean_loss:.4f}  lr {learning_rate:.2e}  {clock['images_per_second']:.1f} img/s  "
             f"data {clock['data_share']:.0%}  ETA {clock_time((self.total - iteration) / rate)}"
         )
-        self._bar.unit = facts  # `{postfix}` would put a comma before it
+        # `{postfix}` would put a comma before it; short, so that the bar itself can be seen in 80 columns
+        left = clock_time((self.total - iteration) / rate)
+        self._bar.unit = f"loss {mean_loss:.4f}  {clock['images_per_second']:.1f} img/s  ETA {left}"
         self._bar.update(1)
         if not due:
             return None

@@ -63,10 +63,17 @@ class Records:
             if record["iter"] < upto or (record["iter"] == upto and (evaluated or "mean_iou" not in record))
         ]
         timing = [r for r in read_records(folder / "timing.jsonl") if r["iter"] <= upto]
+        self.class_scores = [
+            record
+            for record in read_records(folder / "class_scores.jsonl")
+            if record["iter"] < upto or (record["iter"] == upto and evaluated)
+        ]
         _write_lines(folder / "metrics.jsonl", self.metrics)
         _write_lines(folder / "timing.jsonl", timing)
+        _write_lines(folder / "class_scores.jsonl", self.class_scores)
         self._metrics = Lines(folder / "metrics.jsonl")
         self._timing = Lines(folder / "timing.jsonl")
+        self._class_scores = Lines(folder / "class_scores.jsonl")
         self._window: list[Record] = []
         shutil.rmtree(folder / "vdl", ignore_errors=True)
         self._vdl = VisualLog(folder / "vdl", display_name=folder.name)
@@ -92,6 +99,14 @@ class Records:
         self._metrics.append(_line(record))
         self._show(record)
 
+    def write_class_scores(self, iteration: int, iou: Mapping[str, float | None]) -> None:
+        """Adds the IoU of each class at an evaluation: one line of class_scores.jsonl."""
+        record: Record = {"iter": iteration, "iou": dict(iou)}
+        if self.stage is not None:
+            record["stage"] = self.stage
+        self.class_scores.append(record)
+        self._class_scores.append(_line(record))
+
     def write_timing(self, record: Record) -> None:
         """Adds clock values: images a second, share of time waiting for data."""
         self._timing.append(_line(record))
@@ -114,11 +129,13 @@ class Records:
         """Makes the records durable: a checkpoint that outlives a power cut needs those before it."""
         self._metrics.sync()
         self._timing.sync()
+        self._class_scores.sync()
 
     def close(self) -> None:
         """Ends every file."""
         self._metrics.close()
         self._timing.close()
+        self._class_scores.close()
         self._vdl.close()
 
     def _show(self, record: Record) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from paddlefcn.classes import Classes
     from paddlefcn.data.datasets import SegmentationDataset
+    from paddlefcn.inference import Inference
     from paddlefcn.losses import WeightedLosses
     from paddlefcn.preprocess import Preprocess
 
@@ -28,6 +29,7 @@ class Validation:
         preprocess: what makes the network's input of an image.
         classes: what they are called and drawn in.
         losses: of the training; the main output alone is there in eval mode.
+        inference: how the network is run; the whole image at once if not given.
         previews: how many images are drawn, spread evenly over the split.
         num_workers: processes that read ahead; 0 reads in this one.
         skips_bad: leave out pairs that cannot be used, instead of raising their DataError.
@@ -43,11 +45,13 @@ class Validation:
         classes: Classes,
         losses: WeightedLosses,
         *,
+        inference: Inference | None = None,
         previews: int = 0,
         num_workers: int = 0,
         skips_bad: bool = False,
     ) -> None:
         self.dataset, self.preprocess, self.classes, self.losses = dataset, preprocess, classes, losses
+        self.inference = inference
         self.num_workers, self.skips_bad = num_workers, skips_bad
         self.bad: dict[str, str] = {}
         count = min(previews, len(dataset))
@@ -68,6 +72,7 @@ class Validation:
                 model,
                 self.dataset,
                 preprocess=self.preprocess,
+                inference=self.inference,
                 loss=lambda logits, label: self.losses([logits], label),
                 num_workers=self.num_workers,
                 class_names=self.classes.names,

@@ -15,7 +15,7 @@ from paddlefcn.files import lock, said, sweep_partial_files
 _LOCK = ".lock"
 _PARTS = (
     *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json"),
-    *("metrics.jsonl", "timing.jsonl", "curves.png", "train.log"),
+    *("metrics.jsonl", "class_scores.jsonl", "timing.jsonl", "curves.png", "train.log"),
 )
 
 

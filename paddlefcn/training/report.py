@@ -90,6 +90,8 @@ def closing_lines(
             f"stopped by a signal after iteration {state.iteration}; checkpoint "
             f"{loop.last_saved}; go on with --resume {folder}",
         ]
+    if loop.last_scores is not None:
+        lines += ["", *loop.last_scores.table().splitlines(), ""]
     best = "none" if state.best_score is None else f"{state.best_score:.4f}"
     return [
         *lines,

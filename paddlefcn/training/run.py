@@ -187,10 +187,11 @@ class _Session:
             if code or self.stage.is_last:
                 break
             loop = self._next_stage(loop)
-        plot_curves(loop.records.metrics, self.folder / "curves.png")
+        records = loop.records
+        plot_curves(records.metrics, self.folder / "curves.png", records.class_scores)
         for line in closing_lines(self.folder, self.stages, loop, self._bad, code):
             loop.progress.say(line)
-        return self._result(loop.records.metrics, code)
+        return self._result(records.metrics, code)
 
     def _next_stage(self, loop: Loop) -> Loop:
         """Puts the next stage's network in the place of the one that ended, started from its weights."""
@@ -215,7 +216,7 @@ class _Session:
         curves, metrics = self.folder / "curves.png", self.folder / "metrics.jsonl"
         records = read_records(metrics)
         if not curves.exists() or curves.stat().st_mtime_ns < metrics.stat().st_mtime_ns:
-            plot_curves(records, curves)
+            plot_curves(records, curves, read_records(self.folder / "class_scores.jsonl"))
         done, total = self.state.iteration, self.stages[-1].end
         print(f"{self.folder} is finished ({done} of {total} iterations)", flush=True)
         return self._result(records, 0)

@@ -143,6 +143,7 @@ def build_loop(
             build.build_preprocess(config),
             config.classes,
             losses,
+            inference=build.build_evaluation(config),
             previews=train.previews,
             num_workers=config.data.num_workers,
             skips_bad=config.data.on_bad_image == "skip",

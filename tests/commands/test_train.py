@@ -205,3 +205,26 @@ def test_a_run_brings_its_own_recipe(uninterrupted, tmp_path, capsys):
 def test_what_names_no_recipe_is_one_line(arguments, message, capsys):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_every_evaluation_leaves_the_iou_of_each_class(uninterrupted):
+    lines = [json.loads(line) for line in (uninterrupted / "class_scores.jsonl").open()]
+    assert [line["iter"] for line in lines] == [4, 8]
+    metrics = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").open()]
+    mean = [line["mean_iou"] for line in metrics if "mean_iou" in line]
+    for line, expected in zip(lines, mean):
+        known = [value for value in line["iou"].values() if value is not None]
+        assert sum(known) / len(known) == pytest.approx(expected)
+    assert "striped" in (uninterrupted / "train.log").read_text()
+
+
+def test_evaluations_inside_a_training_can_go_by_windows(tiny, tmp_path, capsys):
+    assert main(["train", *tiny("train.eval_sliding=[16, 8]", "train.iters=2")]) == 0
+    scores = tmp_path / "scores.json"
+    arguments = ["val", "--weights", str(tmp_path / "run"), "--sliding", "16", "8", "--json", str(scores)]
+    assert main(arguments) == 0
+    record = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()][-1]
+    assert json.loads(scores.read_text())["mean_iou"] == pytest.approx(record["mean_iou"])
+    capsys.readouterr()
+    assert main(["train", *tiny("train.eval_sliding=[4, 8]")]) == 2
+    assert "train.eval_sliding: sliding window: stride (8, 8) is larger" in capsys.readouterr().err

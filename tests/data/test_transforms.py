@@ -14,7 +14,11 @@ from paddlefcn.data.transforms import (
 )
 from paddlefcn.errors import DataError
 
-NEEDED = {"Resize": {"size": [21, 17]}, "RandomCrop": {"size": [30, 50], "fill": 3.0}}
+NEEDED = {
+    "Resize": {"size": [21, 17]},
+    "RandomCrop": {"size": [30, 50], "fill": 3.0},
+    "RandomWarp": {"size": [30, 50], "degrees": 20, "shear": 5, "perspective": 0.2},
+}
 MANY = {"ColorJitter": {"saturation": 0}}
 
 
@@ -55,7 +59,11 @@ def test_one_seed_gives_one_result(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["RandomFlip", "RandomRotate90", "RandomScale", "RandomCrop", "RandomRotation", "ElasticDeform"]
+    "name",
+    [
+        *("RandomFlip", "RandomRotate90", "RandomScale", "RandomCrop", "RandomRotation", "ElasticDeform"),
+        *("RandomShear", "RandomPerspective", "RandomWarp"),
+    ],
 )
 def test_image_and_label_stay_on_each_other(name):
     """The image shows the label, so it must after any geometric transform, void aside."""
@@ -63,7 +71,7 @@ def test_image_and_label_stay_on_each_other(name):
     label[20:60, 10:50] = 1
     label[50:90, 40:75] = 2
     image = np.repeat((label * 100)[:, :, None], 3, axis=2)
-    arguments = {"RandomCrop": {"size": [120, 60]}}.get(name, {})
+    arguments = {"RandomCrop": {"size": [120, 60]}, "RandomWarp": {"size": [90, 100]}}.get(name, {})
     for seed in range(6):
         out, ids = TRANSFORMS[name](**arguments)(image, label, np.random.default_rng(seed))
         seen = np.rint(out[:, :, 0] / 100)

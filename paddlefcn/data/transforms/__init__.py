@@ -11,9 +11,10 @@ from paddlefcn.data.transforms.base import Compose, Transform
 from paddlefcn.data.transforms.bending import ElasticDeform
 from paddlefcn.data.transforms.color import ColorJitter, RandomGamma
 from paddlefcn.data.transforms.crops import RandomCrop
+from paddlefcn.data.transforms.fused import RandomWarp
 from paddlefcn.data.transforms.geometry import RandomFlip, RandomRotate90, RandomScale
 from paddlefcn.data.transforms.quality import RandomBlur, RandomNoise
-from paddlefcn.data.transforms.warps import RandomRotation
+from paddlefcn.data.transforms.warps import RandomPerspective, RandomRotation, RandomShear
 
 __all__ = [
     "ColorJitter",
@@ -24,8 +25,11 @@ __all__ = [
     "RandomFlip",
     "RandomGamma",
     "RandomNoise",
+    "RandomPerspective",
     "RandomRotate90",
     "RandomRotation",
     "RandomScale",
+    "RandomShear",
+    "RandomWarp",
     "Transform",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Union
 
+import cv2
 import numpy as np
 
 from paddlefcn.data.images import check_number
@@ -52,6 +53,23 @@ def ground_value(fill: np.ndarray, image: np.ndarray) -> np.ndarray:
     if len(fill) not in (1, image.shape[2]):
         raise DataError(f"fill has {len(fill)} values for an image of {image.shape[2]} channels; give one")
     return as_type(np.broadcast_to(fill, (image.shape[2],)), image.dtype)
+
+
+def on_ground(
+    array: np.ndarray, size: tuple[int, int], place: tuple[int, int], value: np.ndarray
+) -> np.ndarray:
+    """HxWxC on a larger ground of `size` [height, width], its corner at `place`; `value` for each channel."""
+    top, left = place
+    height, width, channels = array.shape
+    if channels <= 4 and array.dtype != np.int64:
+        border = (top, size[0] - top - height, left, size[1] - left - width)
+        color = [float(number) for number in value]
+        out = cv2.copyMakeBorder(np.ascontiguousarray(array), *border, cv2.BORDER_CONSTANT, value=color)
+        return out.reshape(*size, channels)
+    out = np.empty((*size, channels), array.dtype)
+    out[:] = value
+    out[top : top + height, left : left + width] = array
+    return out
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -39,7 +39,7 @@ class ColorJitter:
                 f"data.train_transforms"
             )
         # contrast is about the mean, so the whole is one affine map of the colours
-        mean = float(image.mean(dtype=np.float64))
+        mean = _mean(image)
         gain, shift = brightness * contrast, brightness * mean * (1 - contrast)
         if channels != 3 or not (self.saturation or self.hue):
             return _affine(image, gain, shift), label
@@ -66,7 +66,7 @@ class RandomGamma:
             return image, label
         if image.dtype == np.uint8:
             table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
-            return table[image], label
+            return look_up(image, table), label
         integer = image.dtype.kind == "u"
         low, high = (0.0, 65535.0) if integer else (float(image.min()), float(image.max()))
         if high <= low:
@@ -77,8 +77,21 @@ class RandomGamma:
 
 def _affine(image: np.ndarray, gain: float, shift: float) -> np.ndarray:
     if image.dtype == np.uint8:
-        return as_type(np.arange(256) * gain + shift, image.dtype)[image]
+        return look_up(image, as_type(np.arange(256) * gain + shift, image.dtype))
     return as_type(image.astype(np.float32) * np.float32(gain) + np.float32(shift), image.dtype)
+
+
+def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`table` [256] of uint8 at every byte of a uint8 image; several times as fast as `table[image]`."""
+    return cv2.LUT(np.ascontiguousarray(image), table).reshape(image.shape)
+
+
+def _mean(image: np.ndarray) -> float:
+    """Of all values. Sums of integers are exact in float64: cv2 gives numpy's, at a tenth of the time."""
+    if image.dtype.kind != "u":
+        return float(image.mean(dtype=np.float64))
+    flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
+    return cv2.sumElems(flat)[0] / image.size
 
 
 def _color_matrix(saturation: float, hue: float) -> np.ndarray:

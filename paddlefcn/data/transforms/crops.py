@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from paddlefcn.data.images import check_size
-from paddlefcn.data.transforms.base import Fill, Pair, check_fill, ground_value
+from paddlefcn.data.transforms.base import Fill, Pair, check_fill, ground_value, on_ground
 
 
 class RandomCrop:
@@ -29,9 +29,9 @@ class RandomCrop:
             target.append(slice(start, start + length) if have < want else slice(0, length))
         if image.shape[0] >= self.size[0] and image.shape[1] >= self.size[1]:
             return image[source[0], source[1]], label[source[0], source[1]]
-        ground = np.empty((*self.size, image.shape[2]), image.dtype)
-        ground[:] = ground_value(self.fill, image)
-        void = np.full(self.size, self.ignore_index, label.dtype)
-        ground[target[0], target[1]] = image[source[0], source[1]]
-        void[target[0], target[1]] = label[source[0], source[1]]
-        return ground, void
+        place = (target[0].start, target[1].start)
+        ground, void = ground_value(self.fill, image), np.array([self.ignore_index])
+        return (
+            on_ground(image[source[0], source[1]], self.size, place, ground),
+            on_ground(label[source[0], source[1]][:, :, None], self.size, place, void)[:, :, 0],
+        )

@@ -1,4 +1,4 @@
-"""Optimizers, parameter groups and schedules against values worked out by hand."""
+"""Optimizers and parameter groups against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from paddle import nn
 
 from paddlefcn.optim import (
     OPTIMIZERS,
-    Constant,
     Groups,
-    Poly,
-    Step,
     load_optimizer_state,
     optimizer_state,
     parameter_groups,
@@ -97,42 +94,28 @@ def test_state_of_another_model_is_refused():
         load_optimizer_state(optimizer, model, {"fc6.weight/velocity_0": np.zeros(2, "float32")})
 
 
-def test_poly_falls_from_the_rate_to_the_end():
-    schedule = Poly(0.1, 10, power=2.0, end=0.02)
-    assert schedule(1) == pytest.approx(0.1)
-    assert schedule(6) == pytest.approx(0.08 * 0.25 + 0.02)
-    assert schedule(11) == pytest.approx(0.02)
+def test_a_momentum_of_more_than_one_is_refused():
+    with pytest.raises(ValueError, match=r"momentum 1\.5"):
+        OPTIMIZERS["Momentum"](Tiny(), Groups(), momentum=1.5)
 
 
-def test_step_multiplies_at_its_milestones():
-    schedule = Step(1.0, 10, milestones=[2, 4], gamma=0.1)
-    assert [schedule(i) for i in (1, 2, 3, 4, 5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+def test_every_kind_of_normalisation_is_spared_from_decay():
+    model = nn.Sequential(nn.Conv2D(4, 4, 1), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.BatchNorm2D(4))
+    (plain,) = [group for group in parameter_groups(model, Groups(), 0.1) if group["weight_decay"]]
+    assert [parameter.shape for parameter in plain["params"]] == [[4, 4, 1, 1]]
 
 
-def test_warm_up_is_a_straight_line():
-    schedule = Constant(1.0, 10, warmup_iters=3, warmup_ratio=0.2)
-    assert [schedule(i) for i in (1, 2, 3, 4)] == pytest.approx([0.4, 0.6, 0.8, 1.0])
-
-
-def test_a_schedule_longer_than_the_run_is_said():
-    assert "warm-up of 500" in Poly(0.1, 8, warmup_iters=500).longer_than_the_run()
-    assert "step at iteration 9" in Step(0.1, 8, milestones=[9]).longer_than_the_run()
-    assert Poly(0.1, 8, warmup_iters=2).longer_than_the_run() is None
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Poly(-1.0, 8), "learning_rate -1.0"),
-        (lambda: Poly(1.0, 8, power=0), "power 0"),
-        (lambda: Poly(1.0, 8, warmup_iters=-1), "warmup_iters -1"),
-        (lambda: Step(1.0, 8, milestones=[]), "milestones"),
-        (lambda: OPTIMIZERS["Momentum"](Tiny(), Groups(), momentum=1.5), "momentum 1.5"),
-    ],
-)
-def test_values_that_cannot_be_right_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_groups_and_state_are_the_networks_own_under_a_data_parallel_wrapper():
+    model = Tiny()
+    wrapped = paddle.DataParallel(model)
+    groups = [
+        [(group["learning_rate"], len(group["params"])) for group in parameter_groups(m, Groups(10), 0.0)]
+        for m in (model, wrapped)
+    ]
+    assert groups[0] == groups[1] == [(1.0, 4), (10.0, 2)]
+    optimizer = OPTIMIZERS["Momentum"](wrapped, Groups())
+    _one_step(model, optimizer)
+    assert set(optimizer_state(optimizer, wrapped)) == set(optimizer_state(optimizer, model)) != set()
 
 
 @pytest.mark.parametrize(

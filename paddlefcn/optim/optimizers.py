@@ -1,0 +1,70 @@
+"""The optimizers by name, over a network's parameter groups."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from paddlefcn.optim.groups import Groups, parameter_groups
+
+
+def sgd(model: nn.Layer, groups: Groups, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
+    """Plain stochastic gradient descent."""
+    return paddle.optimizer.SGD(1.0, parameters=parameter_groups(model, groups, weight_decay))
+
+
+def momentum(
+    model: nn.Layer,
+    groups: Groups,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> paddle.optimizer.Optimizer:
+    """SGD with momentum: v = momentum * v + gradient; parameter -= rate * v."""
+    _check_fraction("momentum", momentum)
+    return paddle.optimizer.Momentum(
+        1.0,
+        momentum,
+        parameters=parameter_groups(model, groups, weight_decay),
+        use_nesterov=nesterov,
+    )
+
+
+def adam(
+    model: nn.Layer,
+    groups: Groups,
+    weight_decay: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> paddle.optimizer.Optimizer:
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
+    _check_fraction("beta1", beta1)
+    _check_fraction("beta2", beta2)
+    decayed = parameter_groups(model, groups, weight_decay)
+    return paddle.optimizer.Adam(1.0, beta1, beta2, epsilon, parameters=decayed)
+
+
+def adamw(
+    model: nn.Layer,
+    groups: Groups,
+    weight_decay: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> paddle.optimizer.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    _check_fraction("beta1", beta1)
+    _check_fraction("beta2", beta2)
+    decayed = parameter_groups(model, groups, weight_decay)
+    return paddle.optimizer.AdamW(1.0, beta1, beta2, epsilon, parameters=decayed)
+
+
+OPTIMIZERS = {"SGD": sgd, "Momentum": momentum, "Adam": adam, "AdamW": adamw}
+# a loss ten times as large makes their steps ten times as large; Adam divides that out again
+LOSS_SCALED = ("SGD", "Momentum")
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} {value}: expected 0 or more and less than 1")
