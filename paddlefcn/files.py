@@ -46,8 +46,15 @@ def read_text(path: str | Path, max_bytes: int = 1 << 28) -> str:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Replaces a file in one step, so that a kill or a full disk leaves the old content or the new."""
+    """Replaces a file in one step, so that a kill or a full disk leaves the old content or the new.
+
+    A device or a pipe is written to: replacing it would take it from everybody.
+    """
     target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with said(target), open(target, "wb") as device:
+            device.write(content)
+        return
     # the process id keeps two processes that write the same file from sharing the partial one
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with said(target):
@@ -98,7 +105,10 @@ def open_output(path: str | Path, overwrite: bool) -> Path:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside the target and renames it; NaN and infinities become null."""
-    text = json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False)
+    plain = _finite(value)
+    text = json.dumps(plain, ensure_ascii=False, indent=2, allow_nan=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # of names that are not UTF-8
+        text = json.dumps(plain, indent=2, allow_nan=False)
     write_text(path, text + "\n")
 
 

@@ -11,7 +11,6 @@ from paddlefcn.commands.common import add_common, add_config, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference
 from paddlefcn.commands.scoring import (
     add_scoring,
-    check_report_files,
     make_scorer,
     print_report,
     write_report,
@@ -56,7 +55,6 @@ def run(args: argparse.Namespace) -> int:
     validate(config)
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
-    check_report_files(args)
     data = config.data
     worst = Worst(args.worst, data.num_classes, data.ignore_index)
     scorer = make_scorer(args, data.classes, data.ignore_index)
