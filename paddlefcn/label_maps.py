@@ -33,6 +33,17 @@ def label_map(scores: np.ndarray, size: tuple[int, int] | None = None) -> np.nda
     return result
 
 
+def resized_scores(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[C, h, w] -> [C, *size], bilinearly, as `label_map` resizes before the decision."""
+    return _resized_rows(scores, 0, size[0], size)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Logits to probabilities over the first axis."""
+    powers = np.exp(scores - scores.max(axis=0))
+    return powers / powers.sum(axis=0)
+
+
 def _resized_rows(scores: np.ndarray, top: int, bottom: int, size: tuple[int, int]) -> np.ndarray:
     """Rows top..bottom of the scores as they are at `size`: [C, bottom - top, width]."""
     if scores.shape[1:] == tuple(size):

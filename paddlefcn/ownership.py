@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from paddlefcn.errors import OutputError
-from paddlefcn.files import lock, read_text, said
+from paddlefcn.files import lock, naming_errors, read_text
 
 MARK = ".paddlefcn.json"
 _RESULTS = (".json", ".csv")  # what of a folder that is read may be an earlier result
@@ -132,7 +132,7 @@ def own_folder(
     folder = Path(path)
     if not str(path) or (os.path.lexists(folder) and not folder.is_dir()):
         raise OutputError(f"output {str(path)!r} is no folder; choose another")
-    with said(folder):
+    with naming_errors(folder):
         _check_place(folder, inputs)
         found = [] if not folder.is_dir() else sorted(folder.iterdir())
         if found and not overwrite:
@@ -174,7 +174,8 @@ def _check_place(folder: Path, inputs: Iterable[str | Path]) -> None:
 def _divided(folder: Path, kind: str) -> tuple[list[Path], list[Path]]:
     listed = _listed(folder, kind)
     pattern = re.compile(KINDS[kind])
-    own, rest = [], []
+    own: list[Path] = []
+    rest: list[Path] = []
     for path in _below(folder):
         name = path.relative_to(folder).as_posix()
         ours = name in listed or pattern.fullmatch(name) or _is_partial(path, listed, pattern, folder)

@@ -39,7 +39,7 @@ def palette_png(labels: np.ndarray, classes: Classes) -> bytes:
     if labels.size and int(labels.max()) > 255:
         return _png(Image.fromarray(labels.astype(np.uint16)))
     image = Image.fromarray(labels.astype(np.uint8)).convert("L")
-    image.putpalette(_colours(classes)[:256].astype(np.uint8).tobytes())
+    image.putpalette(class_colours(classes)[:256].astype(np.uint8).tobytes())
     return _png(image)
 
 
@@ -55,7 +55,7 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
 
 def colourize(labels: np.ndarray, classes: Classes) -> np.ndarray:
     """A label map in its classes' colours: [H, W, 3] uint8."""
-    colours = _colours(classes)
+    colours = class_colours(classes)
     return colours[np.clip(labels, 0, len(colours) - 1)]
 
 
@@ -91,6 +91,31 @@ def tint(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
         coloured = colours.any(axis=2, keepdims=True)
         result[rows] = np.where(coloured, mixed.astype(np.uint8), result[rows])
     return result
+
+
+def show(image: np.ndarray, labels: np.ndarray, classes: Classes) -> Image.Image:
+    """`overlay` as a picture that a notebook draws when it is a cell's last value.
+
+    Args:
+        image: [H, W, C] of any type, RGB first.
+        labels: [H, W] class ids.
+        classes: names and colours; of a recipe `config.classes`, of an export
+            `predictor.deployment.classes`.
+
+    Raises:
+        TypeError: an argument of another kind.
+        ValueError: sizes that differ.
+    """
+    for name, value in (("image", image), ("labels", labels)):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"show: {name} is {type(value).__name__}; expected a numpy array")
+    if not isinstance(classes, Classes):
+        raise TypeError(f"show: classes is {type(classes).__name__}; expected Classes(names)")
+    if image.ndim != 3 or labels.ndim != 2 or image.shape[:2] != labels.shape:
+        raise ValueError(
+            f"show: image {list(image.shape)} and labels {list(labels.shape)}; expected [H, W, C] and [H, W]"
+        )
+    return Image.fromarray(overlay(image, labels, classes))
 
 
 def _class_borders(labels: np.ndarray) -> np.ndarray:
@@ -136,7 +161,7 @@ def legend(entries: Sequence[tuple[str, int, float]], classes: Classes) -> np.nd
     size = (edge + 52, len(lines) * _LEGEND_ROW + _GAP)
     panel = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(panel)
-    colours = _colours(classes)
+    colours = class_colours(classes)
     for row, (face, (name, index, share)) in enumerate(zip(fonts, lines)):
         top = row * _LEGEND_ROW + _GAP
         box = (_GAP + 1, top + 1, _LEGEND_ROW - 2, top + _LEGEND_ROW - 6)
@@ -239,7 +264,7 @@ def _covers(path: str, text: str) -> bool:
     return all(ord(char) in known for char in text)
 
 
-def _colours(classes: Classes) -> np.ndarray:
+def class_colours(classes: Classes) -> np.ndarray:
     """At least 256 colours: the classes', then VOC's, and void at ignore_index. [K, 3] uint8."""
     colours = np.array(voc_palette(max(256, len(classes))), np.uint8)
     colours[: len(classes)] = np.asarray(classes.palette, np.uint8)

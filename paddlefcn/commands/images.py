@@ -8,13 +8,35 @@ from typing import Any
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
-    """--input, --output, --figure and --overwrite."""
-    parser.add_argument("--input", required=True, metavar="FILE_OR_DIR", help="image, or a folder")
+    """--input, --output, what is written, and how the inputs are gone over."""
+    parser.add_argument(
+        "--input", required=True, nargs="+", metavar="PATH", help="images, folders, or .txt lists of images"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="in tiles of N pixels, for images larger than memory"
+    )
     parser.add_argument(
         "--figure", action="store_true", help="one more picture each: image, map, overlay, shares"
     )
+    parser.add_argument("--no-overlay", action="store_true", help="no NAME_overlay.png")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="NAME_probabilities.npy too: float16 [classes, H, W]"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where this prediction was stopped")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
+
+
+def output_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `add_outputs` but for input and output, as `predict` and `infer` take them."""
+    return {
+        "tile": args.tile,
+        "figure": args.figure,
+        "overlay": not args.no_overlay,
+        "probabilities": args.probabilities,
+        "resume": args.resume,
+        "overwrite": args.overwrite,
+    }
 
 
 def report(shares: dict[str, Any], output: str) -> int:

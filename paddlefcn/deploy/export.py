@@ -43,6 +43,7 @@ def export(
     runtime.select_device(device or "cpu")
     from paddlefcn.build import build_preprocess, validate
     from paddlefcn.deploy.deployment import Deployment
+    from paddlefcn.deploy.reach import find_tiling
     from paddlefcn.deploy.writer import check_target, write_export
     from paddlefcn.trained import load_network
 
@@ -50,10 +51,13 @@ def export(
     target = Path(folder)
     check_target(target, overwrite)
     model = load_network(config, weights)
+    preprocess = build_preprocess(config)
     deployment = Deployment(
         model_type=config.model.type,
-        preprocess=build_preprocess(config),
+        preprocess=preprocess,
+        tiling=None if preprocess.resize else find_tiling(model, preprocess.channels),
         classes=config.classes,
         max_pixels=config.data.max_pixels,
+        refine=config.refine,
     )
     return write_export(model, deployment, target, on_parity)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from paddlefcn.data.images import read_image
 from paddlefcn.deploy.deployment import Deployment, load_deployment
 from paddlefcn.deploy.engines import PaddleEngine
-from paddlefcn.label_maps import label_map
+from paddlefcn.errors import DataError
+from paddlefcn.label_maps import label_map, resized_scores, softmax
 
 
 class Predictor:
@@ -58,9 +60,32 @@ class Predictor:
         Raises:
             DataError: the image has another number of channels than the network, or another range.
         """
+        if not isinstance(image, np.ndarray) or image.ndim != 3:
+            shape = f" of shape {image.shape}" if isinstance(image, np.ndarray) else ""
+            raise DataError(f"expected an image as numpy array [H, W, C], got {type(image).__name__}{shape}")
         return label_map(self.logits(image), image.shape[:2])
 
     def logits(self, image: np.ndarray) -> np.ndarray:
         """[num_classes, h, w] float32, at the size that the export's resize steps make of the image."""
         self.deployment.preprocess.check_range(image)
-        return self._engine(self.deployment.preprocess(image)[None])[0]
+        return self.run(self.deployment.preprocess(image)[None])[0]
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """[num_classes, H, W] float32, summing to 1 at each pixel of the image [H, W, C]."""
+        return softmax(resized_scores(self.logits(image), (image.shape[0], image.shape[1])))
+
+    def predict_file(self, path: str | Path) -> np.ndarray:
+        """The class of each pixel of an image file, as `predict`.
+
+        Raises:
+            DataError: the file cannot be used; names it.
+        """
+        image = read_image(path, self.channels, self.deployment.max_pixels)
+        try:
+            return self.predict(image)
+        except DataError as error:
+            raise DataError(f"image {path}: {error}") from None
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """[N, C, h, w] float32, resized and normalised already -> the program's output as it comes."""
+        return self._engine(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -53,14 +54,14 @@ def test_a_file_that_stands_there_is_replaced_with_overwrite_alone(name, command
 def test_neither_the_recipe_nor_a_links_target_is_ever_replaced(name, commands, tmp_path, capsys):
     command, option = commands[name]
     recipe = command[command.index("-c") + 1]
-    before = open(recipe).read()
+    before = Path(recipe).read_bytes()
     link, folder = tmp_path / "link", tmp_path / "folder"
     link.symlink_to(recipe)
     folder.mkdir()
     for target, words in ((recipe, "reads"), (link, "a link"), (folder, "folder"), ("", "empty")):
         assert main([*command, option, str(target), "--overwrite"]) == 2
         assert words in capsys.readouterr().err
-    assert open(recipe).read() == before
+    assert Path(recipe).read_bytes() == before
     assert link.is_symlink()
 
 

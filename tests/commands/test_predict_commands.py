@@ -53,6 +53,10 @@ def made(tmp_path_factory):
     for name, parameter in model.named_parameters():
         if name.startswith("score"):  # they start from zero, which would predict one class alone
             parameter.set_value(paddle.randn(parameter.shape))
+    model.eval()
+    with paddle.no_grad():  # the classes are brought to one level, or one of them would win everywhere
+        level = model(paddle.randn([1, 3, 64, 64]))[0].mean([0, 2, 3])
+    model.score_fr.bias.set_value(model.score_fr.bias - level)
     save_state(model, folder / "net.safetensors")
     rng = np.random.default_rng(0)
     (folder / "in" / "街").mkdir(parents=True)
@@ -97,6 +101,28 @@ def test_predict_and_infer_write_the_same_files_with_the_same_class_ids(made, ex
         ours, theirs = (ids(tmp_path / folder / f"{name}.png") for folder in ("predicted", "inferred"))
         assert (ours != theirs).sum() <= 1
     assert ids(tmp_path / "predicted" / "街/b.png").shape == (64, 20)
+
+
+def test_tiles_give_the_class_ids_of_the_whole_image_in_predict_and_in_infer(
+    made, exported, tmp_path, capsys
+):
+    tree = yaml.safe_load((exported / "deploy.yaml").read_text(encoding="utf-8"))
+    assert (tree["tiling"]["stride"], tree["tiling"]["exact"]) == (32, True)
+    pixels = np.random.default_rng(3).integers(0, 256, (210, 330, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    given = ["--input", str(tmp_path / "large.png"), "--no-overlay", "--device", "cpu", "--output"]
+    base = ["infer", "--model", str(exported), *given]
+    assert main([*base, str(tmp_path / "whole")]) == 0
+    assert main([*base, str(tmp_path / "tiles"), "--tile", "32"]) == 0
+    assert main(arguments("predict", made, *given, tmp_path / "predicted", "--tile", "60")) == 0
+    whole = ids(tmp_path / "whole" / "large.png")
+    assert len(np.unique(whole)) > 1
+    for folder in ("tiles", "predicted"):
+        assert (ids(tmp_path / folder / "large.png") != whole).sum() <= 7
+    assert main([*base, str(tmp_path / "tiles"), "--tile", "32", "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*base, str(tmp_path / "tiles"), "--tile", "64", "--resume"]) == 2
+    assert "another network, or with other options" in capsys.readouterr().err
 
 
 def test_shares_json_names_every_image_its_shares_and_what_could_not_be_read(made, tmp_path):
@@ -220,9 +246,7 @@ def test_the_gallery_holds_the_images_that_score_lowest_the_worst_first(made, tm
     assert [entry[0] for entry in worst.ranked()] == [1, 4]
     assert worst.ranked()[0][1] == pytest.approx(0.05)  # (1/10 + 0) / 2
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        assert main(arguments("val", made, "--worst", "1", "--confusion")) == 0
-    assert sorted(p.name for p in (tmp_path / "output").iterdir()) == ["val_tiny", "val_tiny-2"]
+    assert main(arguments("val", made, "--worst", "1", "--confusion")) == 0
     assert "truth \\ prediction" in capsys.readouterr().out
 
 
@@ -292,3 +316,26 @@ def test_the_tools_run_as_scripts_from_any_folder(made, exported, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (tmp_path / "out" / "a_overlay.png").exists()
+
+
+def test_benchmark_times_an_export(exported, tmp_path, capsys):
+    file = tmp_path / "times.json"
+    words = ["benchmark", "--model", str(exported), "--size", "20", "24", "--iters", "2", "--warmup", "1"]
+    assert main([*words, "--json", str(file), "--device", "cpu"]) == 0
+    report = json.loads(file.read_text())
+    assert report["input"][2:] == [20, 24]
+    assert 0 < report["seconds"]["predict"]["min"] <= report["seconds"]["predict"]["max"]
+    assert "predict" in capsys.readouterr().out
+    assert main([*words, "-c", "quickstart"]) == 2
+    assert "--model times an export alone" in capsys.readouterr().err
+
+
+def test_a_second_gallery_of_worst_images_never_lands_beside_the_first(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = arguments("val", made, "--worst", "1")
+    assert main(words) == 0
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["val_tiny"]
+    assert main(words) == 2
+    assert "is not empty; choose another or --overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["val_tiny"]
