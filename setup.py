@@ -29,6 +29,7 @@ setup(
     package_dir={"paddlefcn.configs": "configs"},
     package_data={
         "paddlefcn": ["py.typed"],
+        "paddlefcn.accelerator.sources": ["*.cpp", "*.h"],
         "paddlefcn.configs": ["*.yml", "_base_/*.yml"],
         "paddlefcn.configs._base_": ["*.yml"],
     },

@@ -27,11 +27,13 @@ NAMES = (
     "export",
     "infer",
     "check_data",
+    "convert",
     "preview_data",
     "benchmark",
     "import_weights",
     "oracle",
     "plot_schedule",
+    "build_accelerator",
     "score",
     "compare",
 )

@@ -13,6 +13,7 @@ from paddlefcn.deploy.tiling import Tiling
 from paddlefcn.errors import ConfigError
 from paddlefcn.files import checksum, read_text
 from paddlefcn.preprocess import Preprocess
+from paddlefcn.refine.settings import RefineSettings
 from paddlefcn.yaml_files import MAX_BYTES, parse_yaml
 
 DEPLOY_FILE = "deploy.yaml"
@@ -27,6 +28,7 @@ class Deployment:
     classes: Classes
     max_pixels: int = MAX_PIXELS
     tiling: Tiling | None = None
+    refine: RefineSettings = field(default_factory=RefineSettings)
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,6 +40,7 @@ class Deployment:
             **self.classes.to_dict(),
             "max_pixels": self.max_pixels,
             "tiling": None if self.tiling is None else self.tiling.to_dict(),
+            "refine": self.refine.to_dict(),
         }
 
 
@@ -75,6 +78,7 @@ def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
         classes=Classes.from_dict(tree),
         max_pixels=int(tree.get("max_pixels", MAX_PIXELS)),
         tiling=Tiling.from_dict(tree["tiling"]) if tree.get("tiling") else None,
+        refine=RefineSettings.from_dict(tree["refine"]) if tree.get("refine") else RefineSettings(),
         files={role: _own_file(folder, tree["files"][role]) for role in ("model", "params")},
     )
 

@@ -58,5 +58,6 @@ def export(
         tiling=None if preprocess.resize else find_tiling(model, preprocess.channels),
         classes=config.classes,
         max_pixels=config.data.max_pixels,
+        refine=config.refine,
     )
     return write_export(model, deployment, target, on_parity)

@@ -24,7 +24,7 @@ from paddlefcn.deploy.deployment import DEPLOY_FILE, Deployment
 from paddlefcn.deploy.engines import PaddleEngine
 from paddlefcn.deploy.gate import LOGIT_TOLERANCE, PARITY_SIZES, PIXEL_TOLERANCE, Parity, check_parity
 from paddlefcn.errors import OutputError, RunError
-from paddlefcn.files import said
+from paddlefcn.files import naming_errors
 from paddlefcn.inference import eval_mode
 from paddlefcn.layers import use_export_form
 
@@ -54,7 +54,7 @@ def write_export(
     """
     hidden = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(hidden, ignore_errors=True)
-    with said(folder):
+    with naming_errors(folder):
         hidden.mkdir(parents=True)
     try:
         with eval_mode(model):
