@@ -19,6 +19,7 @@ from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.annotations.recognition import recognize
+from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
@@ -83,7 +84,12 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
         source = _construct(made, data.source, root=data.root, split=split, **args)
     except DataError as error:
         raise DataError(f"{error}{_place_hint(config)}") from None
-    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
+    labels = build_label_reader(config)
+    dataset = SegmentationDataset(source, labels, data.normalize.channels, data.max_pixels)
+    # each validation image is read but once in a long while
+    if data.cache is None or split != "train":
+        return dataset
+    return _construct(CachedDataset, data.source, dataset=dataset, kind=data.cache)
 
 
 def _place_hint(config: Config) -> str:

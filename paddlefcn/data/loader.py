@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import Sample, SegmentationDataset
 from paddlefcn.data.images import Normalize
 from paddlefcn.data.transforms import Compose, Transform
@@ -66,22 +67,42 @@ class TrainLoader:
             raise DataError("the training split has no samples")
         augment = transforms if callable(transforms) else Compose(transforms)
         skip = on_bad_image == "skip"
-        groups = augment.partner_classes if isinstance(augment, Compose) else []
-        holders = find_holders(dataset, {*itertools.chain(*groups)}, num_workers, skip) if groups else {}
-        for group in groups:
-            if not any(holders[value] for value in group):
-                raise DataError(
-                    f"CopyPaste: none of the {len(dataset)} masks holds one of classes {list(group)}"
-                )
         self._make = _BatchMaker(
-            dataset, augment, normalize, batch_size, seed, skip, rank, world_size, holders
+            dataset, augment, normalize, batch_size, seed, skip, rank, world_size, holders={}
         )
+        self._prepared = False
         self.num_workers = num_workers
         self.batches_per_epoch = -(-len(dataset) // (batch_size * world_size))
         self.bad: dict[str, str] = {}  # name -> message of every sample that was skipped so far
 
+    def prepare(self) -> list[str]:
+        """Fills the data set's cache and finds what samples are drawn by, once; returns lines that say so.
+
+        Raises:
+            DataError: no room for the cache, or no mask holds one of the classes to draw by.
+        """
+        if self._prepared:
+            return []
+        make, lines = self._make, []
+        if isinstance(make.dataset, CachedDataset):
+            line = make.dataset.fill(self.num_workers)
+            lines += [line] if line else []
+        groups = make.augment.partner_classes if isinstance(make.augment, Compose) else []
+        if groups:
+            holders = find_holders(make.dataset, {*itertools.chain(*groups)}, self.num_workers, make.skip)
+            self._make = dataclasses.replace(make, holders=holders)
+            counts = ", ".join(f"{value}: {len(held)}" for value, held in holders.items())
+            lines.append(f"CopyPaste: of {len(make.dataset)} images so many hold class {counts}")
+        for group in groups:
+            if not any(holders[value] for value in group):
+                count = len(make.dataset)
+                raise DataError(f"CopyPaste: none of the {count} masks holds one of classes {list(group)}")
+        self._prepared = True
+        return lines
+
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batch `start` and those after it, without end. Close the generator to end its workers."""
+        self.prepare()
         stream = ordered_map(self._make, itertools.count(start), self.num_workers)
         try:
             for image, label, names, bad in stream:
