@@ -7,6 +7,7 @@ data or device is touched; the `build_*` functions make the objects.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from paddlefcn.backbones import BACKBONES
 from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
+from paddlefcn.data.annotations.recognition import recognize
 from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.loader import TrainLoader
@@ -78,13 +80,30 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     for key, value in (("classes", list(data.classes)), ("ignore_index", data.ignore_index)):
         if accepts(made, key):
             args[key] = value
-    source = _construct(made, data.source, root=data.root, split=split, **args)
+    try:
+        source = _construct(made, data.source, root=data.root, split=split, **args)
+    except DataError as error:
+        raise DataError(f"{error}{_place_hint(config)}") from None
     labels = build_label_reader(config)
     dataset = SegmentationDataset(source, labels, data.normalize.channels, data.max_pixels)
     # each validation image is read but once in a long while
     if data.cache is None or split != "train":
         return dataset
     return _construct(CachedDataset, data.source, dataset=dataset, kind=data.cache)
+
+
+def _place_hint(config: Config) -> str:
+    """What may be wrong with a data set that was not found: the place, or the type."""
+    data = config.data
+    if not data.root.is_dir():
+        given = config.tree.get("data", {}).get("root", ".")
+        place = os.environ.get("PADDLEFCN_DATA")
+        base = f"PADDLEFCN_DATA is {place}" if place else "PADDLEFCN_DATA is not set, so ./data counts"
+        return f" (looked for data.root {given!r} as {data.root.absolute()}; {base})"
+    kind = recognize(data.root)
+    if kind is None or kind == data.source.type:
+        return ""
+    return f" ({data.root} looks like the export of an annotation tool: set data.type: {kind})"
 
 
 def find_classes(config: Config, splits: Sequence[str]) -> list[str]:
@@ -124,6 +143,7 @@ def build_label_reader(config: Config) -> LabelReader:
         ignore_index=data.ignore_index,
         label_map=data.label_map,
         color_table=data.color_table,
+        threshold=data.threshold,
         max_pixels=data.max_pixels,
     )
 

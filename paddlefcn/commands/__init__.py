@@ -36,6 +36,8 @@ NAMES = (
     "build_accelerator",
     "score",
     "compare",
+    "calibrate",
+    "tune_crf",
 )
 
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="where pictures go: confusion.png, worst.png (default with --worst: output/val_CONFIG)",
+        help="where pictures go: confusion.png, worst.png (default with --worst: output/val_RECIPE)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
     add_common(parser)
@@ -118,12 +118,10 @@ def _output(args: argparse.Namespace) -> Path | None:
         return open_output(args.output, args.overwrite)
     if not args.worst:
         return None
-    base = Path("output") / f"val_{Path(args.config).stem}"
-    folder, number = base, 1
-    while folder.exists() and not args.overwrite:
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return open_output(folder, args.overwrite)
+    recipe = Path(args.config)
+    # a run's own recipe is called config.yml in every run
+    name = recipe.absolute().parent.name if recipe.name == "config.yml" else recipe.stem
+    return open_output(Path("output") / f"val_{name}", args.overwrite)
 
 
 def _pictures(
