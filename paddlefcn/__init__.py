@@ -59,6 +59,7 @@ _LAZY = {
     "predict": "paddlefcn.deploy.predict",
     "evaluate": "paddlefcn.evaluation",
     "load_config": "paddlefcn.config",
+    "show": "paddlefcn.visualize",
     "train": "paddlefcn.training",
 }
 __all__ = ["__version__", *sorted(_LAZY)]

@@ -80,3 +80,19 @@ def test_val_and_oracle_leave_bad_images_out_where_the_recipe_says_so(tiny, tmp_
         output = capsys.readouterr().out
         assert f"left out: image {broken}" in output
         assert "3 images" in output or "3 masks" in output
+
+
+def test_weights_that_do_not_fit_name_the_keys_in_which_their_own_recipe_differs(tiny, tmp_path, capsys):
+    arguments = tiny("train.iters=1")
+    assert main(["train", *arguments]) == 0
+    capsys.readouterr()
+    for option, said in [
+        ("model.backbone.width=3", "another width than the config's"),
+        ("model.fc_channels=9", "model.fc_channels: 8, here 9"),
+    ]:
+        assert main(["val", "-c", arguments[1], "--weights", str(tmp_path / "run"), "-o", option]) == 2
+        line = capsys.readouterr().err
+        assert said in line
+        assert "other classes" not in line
+        assert f"{option.split('=')[0]}: " in line
+        assert f"{tmp_path / 'run' / 'config.yml'} has " in line

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.data.report import Report
 
+WRITES = ("figure",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config(parser)
     add_json(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of --json and --figure")
     parser.add_argument(
         "--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="default: train val"
     )
+    parser.add_argument("--all", action="store_true", help="list every fault, not one of each kind")
     parser.add_argument("--figure", metavar="FILE", help="draw the class shares to this PNG")
     add_common(parser)
 
@@ -48,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         except DataError as error:  # an empty or missing list is a fault like others
             datasets[split] = error
     report = check(datasets, config.data.classes, num_workers=config.data.num_workers, progress=_progress())
-    print(report.text(), flush=True)
+    print(report.text(config.tree, every_fault=args.all), flush=True)
     if args.json:
         write_json(args.json, report.to_dict())
     if args.figure:

@@ -6,6 +6,7 @@ The batches are the first ones that training itself would get, brought back from
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from paddlefcn.config import Config
 
+WRITES = ("output",)
 _CELL = 240  # pixels of a picture's longer side on the sheet
 
 
@@ -31,14 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0."""
-    from paddlefcn.errors import OutputError, UserError
+    from paddlefcn.errors import UserError
 
     config = load(args)
     if not 1 <= args.count <= 400 or args.start < 0:
         raise UserError(f"--count {args.count}, --start {args.start}: expected 1 to 400, and 0 or more")
     output = Path(args.output)
-    if output.is_dir() or (output.exists() and not args.overwrite):
-        raise OutputError(f"{output} is there already; choose another file or --overwrite")
     from paddlefcn import runtime
 
     runtime.prepare()
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.visualize import write_picture
 
     validate(config)
+    # a few pictures are not worth decoding all of them for
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=None))
     dataset = build_dataset(config, "train")
     for line in quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip"):
         print(line, flush=True)

@@ -12,7 +12,6 @@ from paddlefcn.commands.network import add_inference, add_weights, inference
 from paddlefcn.commands.refining import add_refinement, refine_options
 from paddlefcn.commands.scoring import (
     add_scoring,
-    check_report_files,
     make_scorer,
     print_report,
     write_report,
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="where pictures go: confusion.png, worst.png (default with --worst: output/val_CONFIG)",
+        help="where pictures go: confusion.png, worst.png (default with --worst: output/val_RECIPE)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
     add_common(parser)
@@ -58,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
     validate(config)
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
-    check_report_files(args)
     options = refine_options(args)
     if options.min_area is not None and options.min_area.map_units:
         raise UserError(f"--min-area {args.min_area}: val knows no map; give pixels")
@@ -118,12 +116,10 @@ def _output(args: argparse.Namespace) -> Path | None:
         return open_output(args.output, args.overwrite)
     if not args.worst:
         return None
-    base = Path("output") / f"val_{Path(args.config).stem}"
-    folder, number = base, 1
-    while folder.exists() and not args.overwrite:
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return open_output(folder, args.overwrite)
+    recipe = Path(args.config)
+    # a run's own recipe is called config.yml in every run
+    name = recipe.absolute().parent.name if recipe.name == "config.yml" else recipe.stem
+    return open_output(Path("output") / f"val_{name}", args.overwrite)
 
 
 def _pictures(
