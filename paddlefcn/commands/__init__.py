@@ -35,6 +35,7 @@ NAMES = (
     "plot_schedule",
     "build_accelerator",
     "score",
+    "summary",
     "compare",
 )
 
