@@ -37,6 +37,7 @@ setup(
     extras_require={
         "test": TEST,
         "albumentations": ["albumentations>=2.0"],  # pipelines that A.save wrote
+        "sbd": ["scipy>=1.10"],  # SBD's masks are .mat files
         "medical": ["nibabel>=5.0", "pydicom>=2.4"],  # NIfTI volumes and DICOM pictures
         "dev": [*TEST, "ruff>=0.9", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
     },
