@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
 
+WRITES = ("output", "sheet")
 _CELL = 240  # pixels of a picture's longer side on the sheet
 
 
@@ -37,15 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0."""
-    from paddlefcn.errors import OutputError, UserError
+    from paddlefcn.errors import UserError
 
     config = load(args)
     count = args.count if args.count is not None else 3 if args.sheet else 16
     if not 1 <= count <= 400 or args.start < 0:
         raise UserError(f"--count {count}, --start {args.start}: expected 1 to 400, and 0 or more")
     output = Path(args.sheet or args.output)
-    if output.is_dir() or (output.exists() and not args.overwrite):
-        raise OutputError(f"{output} is there already; choose another file or --overwrite")
     from paddlefcn import runtime
 
     runtime.prepare()
