@@ -36,6 +36,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "test": TEST,
+        "albumentations": ["albumentations>=2.0"],  # pipelines that A.save wrote
         "medical": ["nibabel>=5.0", "pydicom>=2.4"],  # NIfTI volumes and DICOM pictures
         "dev": [*TEST, "ruff>=0.9", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
     },

@@ -37,6 +37,7 @@ class DataConfig:
     train_transforms: tuple[Component, ...] = ()
     val_transforms: tuple[Component, ...] = ()
     num_workers: Annotated[int, Range(0, 256)] = 2
+    cache: Literal["memory", "disk"] | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
     max_pixels: Annotated[int, Range(1, 2**40)] = 178_956_970
     download: bool = False

@@ -47,11 +47,22 @@ class TrainConfig:
     )
     on_nan: Annotated[str, Pattern("stop|skip 0*[1-9][0-9]*", "stop, or skip N with N of 1 or more")] = "stop"
     ema_decay: Annotated[float, Range(0, 0.999999)] | None = None
+    swa_start: Steps | None = None
+    swa_every: Steps = 1
+    swa_batches: Steps = 20
+    freeze: tuple[str, ...] = ()
+    freeze_batch_norm: bool = False
+    recompute: bool = False
+    sizes: tuple[Any, ...] = ()
+    early_stop: Steps | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     previews: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self) -> None:
         if self.iters and self.epochs:
             raise ValueError("iters and epochs are both given; keep one")
+        if self.ema_decay is not None and self.swa_start is not None:
+            raise ValueError("ema_decay and swa_start are both given; the weights have one average")
         if self.eval_sliding is not None and len(self.eval_sliding) not in (1, 2):
             raise ValueError(f"eval_sliding {list(self.eval_sliding)}: expected [SIZE] or [SIZE, STRIDE]")
 

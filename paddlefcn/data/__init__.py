@@ -54,6 +54,7 @@ TRANSFORMS: dict[str, Any] = {
     "CutMix": transforms.CutMix,
     "ClassMix": transforms.ClassMix,
     "CopyPaste": transforms.CopyPaste,
+    "Albumentations": transforms.Albumentations,
 }
 
 __all__ = [

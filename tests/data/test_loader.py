@@ -96,7 +96,7 @@ def test_a_rare_class_is_pasted_from_the_few_samples_that_hold_it(tmp_path):
     (tmp_path / "train.txt").write_text("0.png m0.png\n1.png m0.png\n")
     dataset = SegmentationDataset(ListFile(tmp_path, "train"), LabelReader(4), 3)
     with pytest.raises(DataError, match=r"none of the 2 masks holds one of classes \[0, 3\]"):
-        TrainLoader(dataset, [CopyPaste([0, 3])], NORMALIZE, batch_size=1)
+        TrainLoader(dataset, [CopyPaste([0, 3])], NORMALIZE, batch_size=1).prepare()
 
 
 def test_a_partner_that_cannot_be_read_is_skipped_or_stops_the_run(tmp_path):

@@ -26,6 +26,8 @@ from paddlefcn.data.transforms import (
 )
 from paddlefcn.errors import DataError
 
+# one that needs a file has tests of its own
+NAMES = sorted(set(TRANSFORMS) - {"Albumentations"})
 NEEDED = {
     "Resize": {"size": [21, 17]},
     "RandomCrop": {"size": [30, 50], "fill": 3.0},
@@ -56,7 +58,7 @@ def build(name, channels=3):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+@pytest.mark.parametrize("name", NAMES)
 def test_sizes_agree_and_types_stay(name, channels, dtype):
     image, label = pair(channels, dtype)
     before = image.copy(), label.copy()
@@ -70,7 +72,7 @@ def test_sizes_agree_and_types_stay(name, channels, dtype):
     np.testing.assert_array_equal(label, before[1])
 
 
-@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+@pytest.mark.parametrize("name", NAMES)
 def test_one_seed_gives_one_result(name):
     image, label = pair()
     first, again = (build(name)(image, label, np.random.default_rng(5)) for _ in range(2))

@@ -7,6 +7,7 @@ normalises to 0) and `ignore_index` are what stands outside the picture; the con
 
 from __future__ import annotations
 
+from paddlefcn.data.transforms.albumentations_file import Albumentations
 from paddlefcn.data.transforms.base import Compose, Transform
 from paddlefcn.data.transforms.bending import ElasticDeform, GridDistortion
 from paddlefcn.data.transforms.color import CLAHE, ChannelDrop, ColorJitter, RandomGamma
@@ -20,6 +21,7 @@ from paddlefcn.data.transforms.warps import RandomPerspective, RandomRotation, R
 
 __all__ = [
     "CLAHE",
+    "Albumentations",
     "ChannelDrop",
     "ClassCrop",
     "ClassMix",
