@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import warnings
@@ -77,7 +78,7 @@ def select_device(name: str | None) -> str:
     if name is None:
         name = "gpu:0" if count else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdigit())):
+    if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and re.fullmatch("[0-9]{1,4}", index))):
         raise UserError(f"--device {name}: expected cpu, gpu or gpu:N")
     if kind == "gpu" and int(index or 0) >= count:
         built = "this paddle has no GPU support (install paddlepaddle-gpu)"

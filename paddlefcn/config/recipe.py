@@ -73,6 +73,14 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RuntimeConfig:
+    """The runtime section: how, not what, is computed."""
+
+    # auto: used where it can be built; true: absent, it is an error; false: Paddle's own operators
+    cpu_accelerator: bool | Literal["auto"] = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole recipe. `tree` is what the YAML said with its bases and options, for `config.yml`.
 
@@ -88,6 +96,7 @@ class Config:
     schedule: Component
     train: TrainConfig
     tree: Mapping[str, Any]
+    runtime: RuntimeConfig = RuntimeConfig()
     refine: RefineSettings = dataclasses.field(default_factory=RefineSettings)
     stages: tuple[Config, ...] = ()
 
@@ -102,7 +111,7 @@ class Config:
 
 
 _NEEDED = ("data", "model", "loss", "optimizer", "schedule")
-_OPTIONAL = ("train", "refine", "stages")
+_OPTIONAL = ("train", "refine", "runtime", "stages")
 
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
@@ -138,7 +147,7 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
 
 def _section_of(key: str) -> str:
     """For a key at the top that belongs into a section: which; else the nearest section."""
-    homes = [("train", TrainConfig), ("data", DataConfig)]
+    homes = [("train", TrainConfig), ("data", DataConfig), ("runtime", RuntimeConfig)]
     found = [name for name, section in homes if key in (field.name for field in dataclasses.fields(section))]
     if found:
         return f"; did you mean {found[0]}.{key}?"
@@ -159,6 +168,7 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
         optimizer=section("optimizer").component(),
         schedule=section("schedule").component(),
         train=_train(section("train")),
+        runtime=section("runtime").section(RuntimeConfig),
         tree=tree,
         refine=_refine(section("refine")),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from paddlefcn import runtime
-from paddlefcn.errors import WeightsError
+from paddlefcn.errors import UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
 _CACHED_SHAPES = 16
+_MOST_THREADS = 256  # far more than any of these machines has; Paddle dies of some thousands
 
 
 class PaddleEngine:
@@ -46,6 +48,8 @@ class PaddleEngine:
         onednn: bool = True,
         threads: int | None = None,
     ) -> None:
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
         runtime.prepare()
         from paddle import inference
 
@@ -91,4 +95,5 @@ class PaddleEngine:
 def _default_threads() -> int:
     """What the runtime chose, or the user before it: the cores this process may use."""
     chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(chosen) if chosen.isdigit() and int(chosen) else os.cpu_count() or 1
+    number = int(chosen) if re.fullmatch("[0-9]{1,9}", chosen) else 0
+    return min(number or os.cpu_count() or 1, _MOST_THREADS)

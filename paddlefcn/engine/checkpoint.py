@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Collection, Mapping
@@ -114,7 +115,7 @@ class Checkpoints:
         found = [
             (int(path.name[5:]), path)
             for path in self.folder.glob("iter_*")
-            if path.name[5:].isdigit() and path.is_dir()
+            if re.fullmatch("[0-9]{1,18}", path.name[5:]) and path.is_dir()
         ]
         return sorted(found, reverse=True)
 

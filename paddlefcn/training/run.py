@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from paddlefcn import build, runtime
+from paddlefcn.accelerator import accelerate
 from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
@@ -23,6 +24,7 @@ from paddlefcn.files import write_json, write_text
 from paddlefcn.losses.class_weights import ClassCounts
 from paddlefcn.plots import plot_curves
 from paddlefcn.training import folder as folders
+from paddlefcn.training.acceleration import RECORD, choose_accelerator
 from paddlefcn.training.report import closing_lines, hparams, opening_lines
 from paddlefcn.training.stages import (
     Stage,
@@ -102,6 +104,7 @@ def _trained(
     save_dir = config.train.save_dir
     existing = ranks.from_first(folders.to_resume(save_dir, resume) if ranks.is_first else None)
     counts = _counted(config, train_set, existing)
+    accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
     stages = plan_stages(with_class_weights(config, counts), train_set, ranks.size)
     # what cannot be built leaves no folder behind
     network = None if existing else try_stages(stages)
@@ -113,8 +116,8 @@ def _trained(
     with contextlib.closing(claim) if claim else contextlib.nullcontext():
         if counts is not None and ranks.is_first:
             notes += write_counts(folder, config, counts)
-        session = _Session(config, folder, stages, train_set, val_set, ranks)
-        return session.run(network, place, [*notes, *remarks, *more])
+        session = _Session(config, folder, stages, train_set, val_set, ranks, accelerated)
+        return session.run(network, place, [*notes, *remarks, *more, *words])
 
 
 def _checked_split(config: Config, split: str) -> tuple[SegmentationDataset, list[str]]:
@@ -144,9 +147,11 @@ class _Session:
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
         ranks: Ranks,
+        accelerated: bool,
     ) -> None:
         self.ranks = ranks
         self.config, self.folder, self.stages = config, folder, stages
+        self.accelerated = accelerated
         self.train_set, self.val_set = train_set, val_set
         self.state, self.stage = State(), stages[0]
         self._bad: dict[str, str] = {}  # every image that was left out
@@ -173,7 +178,8 @@ class _Session:
         if self.ranks.is_first:
             # config.yml first: it makes this folder a run that can be resumed
             write_text(self.folder / "config.yml", self.config.to_yaml())
-            write_json(self.folder / "environment.json", runtime.environment(device))
+            environment = {**runtime.environment(device), RECORD: self.accelerated}
+            write_json(self.folder / "environment.json", environment)
         with self._recorded() as (records, progress):
             loop = self._loop(network, records, progress)
             if checkpoint is not None:
@@ -224,6 +230,8 @@ class _Session:
 
     def _loop(self, network: nn.Layer, records: Records, progress: TrainingProgress) -> Loop:
         """What trains the present stage; checkpoints that end a stage stay for good."""
+        if self.accelerated:
+            accelerate(network)
         train = self.stage.config.train
         progress.images, records.stage = train.batch_size * train.accumulate, self.stage.name
         always = [stage.end for stage in self.stages[:-1]]
