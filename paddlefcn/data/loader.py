@@ -105,6 +105,13 @@ class TrainLoader:
         self._prepared = True
         return lines
 
+    def draw_sample(
+        self, rng: np.random.Generator, classes: tuple[int, ...] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Any sample as its files hold it, or one that holds one of `classes`: as mixing draws it."""
+        self.prepare()
+        return self._make.draw(rng, classes, self.bad)
+
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batch `start` and those after it, without end. Close the generator to end its workers."""
         self.prepare()
@@ -177,7 +184,7 @@ class _BatchMaker:
         try:
             if isinstance(self.augment, Compose):
                 image, label = self.augment(
-                    image, label, rng, lambda chance, ids: self._draw(chance, ids, bad)
+                    image, label, rng, lambda chance, ids: self.draw(chance, ids, bad)
                 )
             else:
                 image, label = self.augment(image, label, rng)
@@ -189,7 +196,7 @@ class _BatchMaker:
             reason = " ".join(str(error).split())
             raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
 
-    def _draw(
+    def draw(
         self, rng: np.random.Generator, classes: tuple[int, ...] | None, bad: dict[str, str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Any sample, or one that holds one of `classes`: each class as likely, then each sample of it."""
