@@ -11,6 +11,12 @@ from paddlefcn.commands.images import add_outputs, output_options, report
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="a folder that export wrote")
     add_outputs(parser)
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        choices=("auto", "onednn", "native", "onnxruntime", "openvino"),
+        help="what runs it (default: the fastest that is installed and passed the export's check)",
+    )
     parser.add_argument("--no-onednn", action="store_true", help="Paddle's own kernels on a CPU; slower")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of a CPU (default: all)")
     add_common(parser)
@@ -28,5 +34,6 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         onednn=not args.no_onednn,
         threads=args.threads,
+        runtime=args.runtime,
     )
     return report(shares, args.output)

@@ -215,6 +215,7 @@ def _write(network: Network, journal: Journal, wanted: Wanted, image: _Image) ->
         return {"file": str(item.file), "error": image.error}
     try:
         labels = image.scores if network.gives == "labels" else label_map(image.scores, size)
+        labels = labels.astype(np.uint8 if len(network.classes) <= 256 else np.int32, copy=False)
         chances = network.probabilities(image.scores, size) if wanted.probabilities else None
         stem = journal.folder / item.name
         write_labels(stem, labels, network.classes, image.georeference)

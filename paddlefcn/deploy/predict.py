@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn import runtime
+from paddlefcn import runtime as environment
 from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def predict(
     _check_tile(tile, wanted, inference)
     keep_sources(output, [*given_paths(inputs), weights, config.file])
     found = find_inputs(inputs, output, wanted.endings)
-    runtime.select_device(device)
+    environment.select_device(device)
     from paddlefcn.build import validate
     from paddlefcn.files import checksum
     from paddlefcn.weights import resolve_weights
@@ -91,6 +91,7 @@ def infer(
     device: str | None = None,
     onednn: bool = True,
     threads: int | None = None,
+    runtime: str = "auto",
 ) -> dict[str, Any]:
     """Predicts images from an export alone; arguments and result as of `predict`.
 
@@ -98,6 +99,7 @@ def infer(
         model_dir: a folder that `export` wrote.
         onednn: whether a CPU uses oneDNN.
         threads: threads of a CPU; all cores if not given.
+        runtime: the engine, of those that passed the gate; "auto" is the fastest of them that is installed.
     """
     from paddlefcn.deploy.deployment import DEPLOY_FILE, load_deployment
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
@@ -109,20 +111,27 @@ def infer(
     deployment = load_deployment(model_dir)  # what is wrong with the folder is said before paddle is loaded
     keep_sources(output, [*given_paths(inputs), model_dir])
     found = find_inputs(inputs, output, wanted.endings)
-    chosen = runtime.select_device(device)
+    if deployment.target.outputs == "labels":
+        if probabilities:
+            raise UserError("--probabilities: this export returns class ids; export with --outputs logits")
+        if tile and deployment.tiling is not None and not deployment.tiling.exact:
+            raise UserError("--tile: this network's tiles are blended, which needs --outputs logits")
     from paddlefcn.deploy.job import Network
-    from paddlefcn.deploy.predictor import Predictor
+    from paddlefcn.deploy.predictor import Predictor, choose_engine
 
-    predictor = Predictor(deployment, chosen, onednn=onednn, threads=threads)
+    engine = choose_engine(deployment, runtime, onednn)
+    chosen = environment.select_device(device) if engine in ("onednn", "native") else device or "cpu"
+    predictor = Predictor(deployment, chosen, onednn=onednn, threads=threads, runtime=engine)
+    print(f"runtime {engine}, {deployment.target.precision}", flush=True)
     network = Network(
         run=predictor.run,
-        gives="logits",
+        gives=deployment.target.outputs,
         preprocess=deployment.preprocess,
         classes=deployment.classes,
         max_pixels=deployment.max_pixels,
         tiling=deployment.tiling,
     )
-    how = [checksum(Path(model_dir) / DEPLOY_FILE), tile, repr(wanted)]
+    how = [checksum(Path(model_dir) / DEPLOY_FILE), engine, tile, repr(wanted)]
     return _run(network, found, output, wanted, how, tile=tile, overwrite=overwrite, resume=resume)
 
 
