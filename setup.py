@@ -29,12 +29,14 @@ setup(
     package_dir={"paddlefcn.configs": "configs"},
     package_data={
         "paddlefcn": ["py.typed"],
+        "paddlefcn.accelerator.sources": ["*.cpp", "*.h"],
         "paddlefcn.configs": ["*.yml", "_base_/*.yml"],
         "paddlefcn.configs._base_": ["*.yml"],
     },
     install_requires=requirements("requirements.txt"),
     extras_require={
         "test": TEST,
+        "albumentations": ["albumentations>=2.0"],  # pipelines that A.save wrote
         "medical": ["nibabel>=5.0", "pydicom>=2.4"],  # NIfTI volumes and DICOM pictures
         # paddle2onnx converts while exporting; where an export runs, onnxruntime or openvino alone is enough
         "onnx": ["paddle2onnx>=2.0", "onnx>=1.16", "onnxruntime>=1.17"],

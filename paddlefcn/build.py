@@ -7,7 +7,8 @@ data or device is touched; the `build_*` functions make the objects.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from paddlefcn.backbones import BACKBONES
 from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
+from paddlefcn.data.annotations.recognition import recognize
+from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 Table = Mapping[str, Any]
 T = TypeVar("T")
+_GIVEN_TO_SOURCES = ("root", "split", "classes", "ignore_index")
 _GROUP_KEYS = ("head_lr_factor", "bias_lr_factor", "decay_bias", "decay_norm")
 
 
@@ -68,11 +72,65 @@ def validate(config: Config) -> None:
 def build_dataset(config: Config, split: str) -> SegmentationDataset:
     """The pairs of a split ("train", "val" or "test") with the reader of their masks."""
     data = config.data
-    args = _checked(DATASETS, data.source, given=("root", "split"))
+    args = _checked(DATASETS, data.source, given=_GIVEN_TO_SOURCES)
+    made = DATASETS[data.source.type]
     if data.download:
-        DATASETS[data.source.type].download(data.root)
-    source = _construct(DATASETS[data.source.type], data.source, root=data.root, split=split, **args)
-    return SegmentationDataset(source, build_label_reader(config), data.normalize.channels, data.max_pixels)
+        made.download(data.root)
+    # annotations name their regions: the source turns names into ids itself
+    for key, value in (("classes", list(data.classes)), ("ignore_index", data.ignore_index)):
+        if accepts(made, key):
+            args[key] = value
+    try:
+        source = _construct(made, data.source, root=data.root, split=split, **args)
+    except DataError as error:
+        raise DataError(f"{error}{_place_hint(config)}") from None
+    labels = build_label_reader(config)
+    dataset = SegmentationDataset(source, labels, data.normalize.channels, data.max_pixels)
+    # each validation image is read but once in a long while
+    if data.cache is None or split != "train":
+        return dataset
+    return _construct(CachedDataset, data.source, dataset=dataset, kind=data.cache)
+
+
+def _place_hint(config: Config) -> str:
+    """What may be wrong with a data set that was not found: the place, or the type."""
+    data = config.data
+    if not data.root.is_dir():
+        given = config.tree.get("data", {}).get("root", ".")
+        place = os.environ.get("PADDLEFCN_DATA")
+        base = f"PADDLEFCN_DATA is {place}" if place else "PADDLEFCN_DATA is not set, so ./data counts"
+        return f" (looked for data.root {given!r} as {data.root.absolute()}; {base})"
+    kind = recognize(data.root)
+    if kind is None or kind == data.source.type:
+        return ""
+    return f" ({data.root} looks like the export of an annotation tool: set data.type: {kind})"
+
+
+def find_classes(config: Config, splits: Sequence[str]) -> list[str]:
+    """The classes that the data themselves name, in the order of their ids.
+
+    Annotations name them, in their tool's order; masks have numbers alone: background, class_1 and so on
+    up to the highest that is not `ignore_index`.
+
+    Raises:
+        DataError: data that cannot be read.
+    """
+    data = config.data
+    made = _lookup(DATASETS, data.source)
+    if accepts(made, "classes"):
+        args = _checked(DATASETS, data.source, given=_GIVEN_TO_SOURCES)
+        sources = [
+            _construct(made, data.source, root=data.root, split=split, classes=None, **args)
+            for split in splits
+        ]
+        return list(dict.fromkeys(name for source in sources for name in source.classes))
+    highest = 1
+    for split in splits:
+        dataset = build_dataset(config, split)
+        for index in range(len(dataset)):
+            values = np.unique(dataset.read_mask(index))
+            highest = max(highest, *(int(value) for value in values if value != data.ignore_index), 1)
+    return ["background", *(f"class_{index}" for index in range(1, min(highest, 65534) + 1))]
 
 
 def build_label_reader(config: Config) -> LabelReader:
@@ -85,6 +143,7 @@ def build_label_reader(config: Config) -> LabelReader:
         ignore_index=data.ignore_index,
         label_map=data.label_map,
         color_table=data.color_table,
+        threshold=data.threshold,
         max_pixels=data.max_pixels,
     )
 
@@ -230,7 +289,7 @@ def _model_parts(config: Config) -> tuple[Any, dict[str, Any], Component, dict[s
     pretrained = {"model": args.pop("pretrained", None), "backbone": node.get("pretrained")}
     own = {key: value for key, value in node.items() if key not in ("type", "pretrained")}
     try:
-        name, args, own = resolve(config.model.type, args, own)
+        name, args, own = resolve(config.model.type, args, node["type"], own)
     except ValueError as error:
         raise ConfigError(f"{config.model.where}.{error}") from error
     model, backbone = Component(name, args, config.model.where), Component(node["type"], own, where)
@@ -249,7 +308,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_source(config: Config) -> None:
-    _check_arguments(DATASETS, config.data.source, ("root", "split"), names=DATA_KEYS)
+    _check_arguments(DATASETS, config.data.source, _GIVEN_TO_SOURCES, names=DATA_KEYS)
     if config.data.download and not hasattr(DATASETS[config.data.source.type], "download"):
         able = ", ".join(name for name, source in DATASETS.items() if hasattr(source, "download"))
         kind = config.data.source.type
@@ -261,6 +320,8 @@ def _make_transform(config: Config, component: Component) -> Any:
     injected: dict[str, Any] = {}
     if accepts(made, "ignore_index"):
         injected["ignore_index"] = config.data.ignore_index
+    if accepts(made, "num_classes"):
+        injected["num_classes"] = config.data.num_classes
     if accepts(made, "fill"):
         # what a pixel of the data set's mean looks like before normalisation, in the file's own order
         fill = [mean * config.data.normalize.scale for mean in config.data.normalize.mean]

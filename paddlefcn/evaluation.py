@@ -13,11 +13,13 @@ import paddle
 
 import paddlefcn
 from paddlefcn import build, runtime
+from paddlefcn.bars import Steps
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
-from paddlefcn.engine.progress import Steps
 from paddlefcn.files import checksum
 from paddlefcn.inference import WholeImage
+from paddlefcn.refine.refinement import Refinement, white_of
+from paddlefcn.refine.settings import RefineOptions
 from paddlefcn.scoring.report import Report, Scorer
 from paddlefcn.trained import load_network
 from paddlefcn.weights import resolve_weights
@@ -96,8 +98,9 @@ def score(
     split: str = "val",
     inference: Inference | None = None,
     on_image: Callable[[ImageResult], None] = lambda result: None,
+    refine: RefineOptions | None = None,
 ) -> Scored:
-    """`evaluate` with a scorer of one's own, and a look at each image's result.
+    """`evaluate` with a scorer of one's own, a look at each image's result, and what `refine` asks for.
 
     Raises:
         UserError: data or weights that cannot be used.
@@ -107,6 +110,11 @@ def score(
     model = load_network(config, weights)
     losses = build.build_losses(config, model)
     bad: dict[str, str] = {}
+    refinement = refinement_of(config, refine or RefineOptions())
+    gives = "probabilities" if run.probabilities else "logits"
+
+    def decide(index: int, scores: np.ndarray) -> np.ndarray:
+        return refinement(dataset.read(index)[0], scores, gives=gives).labels
 
     def look(result: ImageResult) -> None:
         scorer.add(result.sample.name, result.pred, result.label)
@@ -123,10 +131,18 @@ def score(
         progress=Steps(split),
         on_image=look,
         bad=bad if config.data.on_bad_image == "skip" else None,
+        decide=decide if refinement.options.active else None,
     )
     seconds = time.perf_counter() - began
-    about = {"split": split, **_scored_with(config, weights, run)}
+    about = {"split": split, **_scored_with(config, weights, run), "refinement": refinement.to_dict()}
     return Scored(scorer.report(), found.loss, seconds, dataset, bad, about)
+
+
+def refinement_of(config: Config, options: RefineOptions) -> Refinement:
+    """What the options ask for, with the recipe's settings."""
+    normalize = config.data.normalize
+    white = white_of(normalize.scale, normalize.mean)
+    return Refinement(config.refine, options, config.data.ignore_index, white)
 
 
 def _scored_with(config: Config, weights: str | Path, inference: Inference) -> dict[str, Any]:

@@ -22,6 +22,14 @@ _MENDABLE = "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOENT ENAMETOOLONG ELOOP"
 _NOT_ALLOWED = tuple(getattr(errno, name) for name in _MENDABLE.split() if hasattr(errno, name))
 
 
+def cache_folder() -> Path:
+    """Where downloads and builds are kept: $PADDLEFCN_CACHE, else the user's cache folder."""
+    if os.environ.get("PADDLEFCN_CACHE"):
+        return Path(os.environ["PADDLEFCN_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "paddlefcn"
+
+
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
     """A plain file's content, read without waiting for a pipe's writer or a device's end.
 
@@ -45,21 +53,33 @@ def read_text(path: str | Path, max_bytes: int = 1 << 28) -> str:
     return read_bytes(path, max_bytes).decode("utf-8")
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Replaces a file in one step, so that a kill or a full disk leaves the old content or the new."""
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A stream that becomes the file in one step, so that a kill or a full disk leaves the old or the new.
+
+    Raises:
+        OutputError: a place that cannot be written to.
+        RunError: the disk is full or failing.
+    """
     target = Path(path)
     # the process id keeps two processes that write the same file from sharing the partial one
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    with said(target):
+    with naming_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, "wb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Replaces a file in one step (`atomic_file`)."""
+    with atomic_file(path) as stream:
+        stream.write(content)
 
 
 def sweep_partial_files(folder: Path) -> None:
@@ -89,9 +109,9 @@ def open_output(path: str | Path, overwrite: bool) -> Path:
             raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
         if Path.cwd().resolve().is_relative_to(folder.resolve()) or (folder / ".git").exists():
             raise OutputError(f"output folder {folder} holds more than results; choose another")
-        with said(folder):
+        with naming_errors(folder):
             shutil.rmtree(folder)
-    with said(folder):
+    with naming_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -115,7 +135,7 @@ def _finite(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def said(path: Path) -> Iterator[None]:
+def naming_errors(path: Path) -> Iterator[None]:
     """Names the file when the disk is full or the folder cannot be written to."""
     try:
         yield
@@ -188,7 +208,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside the target that takes its place once everything in it is written."""
     partial = target.with_name(f".{target.name}.partial")
     try:
-        with said(target):
+        with naming_errors(target):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial

@@ -212,6 +212,21 @@ class ConfusionMatrix:
         return counts[:classes]
 
 
+def scored_pixels(
+    pred: np.ndarray, label: np.ndarray, ignore_index: int = 255
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both maps [H, W] with the pixels that `pred` leaves unlabelled (`ignore_index`) made void in the label.
+
+    Their prediction becomes class 0, which is not counted there; without such pixels both are returned as
+    they are.
+    """
+    unlabelled = pred == ignore_index
+    if not unlabelled.any():
+        return pred, label
+    wide = label if ignore_index <= np.iinfo(label.dtype).max else label.astype(np.int32)
+    return np.where(unlabelled, 0, pred), np.where(unlabelled, np.array(ignore_index, wide.dtype), wide)
+
+
 def _quotients(over: np.ndarray, under: np.ndarray, missing: float | None) -> list[float | None]:
     return [int(a) / int(b) if b else missing for a, b in zip(over, under)]
 

@@ -21,6 +21,7 @@ from matplotlib.font_manager import FontProperties
 from paddlefcn.classes import Classes
 from paddlefcn.files import write_bytes
 from paddlefcn.metrics import Scores
+from paddlefcn.scoring.calibration import Reliability
 from paddlefcn.visualize import displayable, drawable, font_path
 
 Record = Mapping[str, Any]
@@ -168,6 +169,26 @@ def plot_schedules(parts: Sequence[tuple[str, Sequence[float]]], path: str | Pat
     axes.set(xlabel="iteration", ylabel="learning rate")
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize=9)
+    _save(picture, path)
+
+
+def plot_reliability(tables: Mapping[str, Reliability], path: str | Path) -> None:
+    """Draws reliability tables as PNG: the share that is right against the probability, and the pixels."""
+    picture = Figure(figsize=(4.6 * len(tables), 5.4), layout="constrained")
+    panels = picture.subplots(2, len(tables), squeeze=False, height_ratios=[3, 1], sharex=True)
+    for (name, table), (upper, lower) in zip(tables.items(), panels.T):
+        known = [row for row in table.bins if row.accuracy is not None]
+        middles, width = [(row.low + row.high) / 2 for row in known], 1 / max(1, len(table.bins))
+        upper.bar(middles, [row.accuracy or 0 for row in known], width, color="C0", edgecolor="white")
+        confidences = [row.confidence or 0 for row in known]
+        upper.plot(confidences, confidences, ".", color="C3", label="the probability that was said")
+        upper.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
+        error = table.expected_calibration_error
+        title = name if error is None else f"{name}: calibration error {error:.4f}"
+        upper.set(title=title, ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+        upper.legend(loc="upper left", fontsize=9)
+        lower.bar(middles, [row.pixels / max(1, table.pixels) for row in known], width, color="gray")
+        lower.set(xlabel="probability of the class", ylabel="share of pixels", ylim=(0, 1))
     _save(picture, path)
 
 

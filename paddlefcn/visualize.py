@@ -93,6 +93,31 @@ def tint(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
     return result
 
 
+def show(image: np.ndarray, labels: np.ndarray, classes: Classes) -> Image.Image:
+    """`overlay` as a picture that a notebook draws when it is a cell's last value.
+
+    Args:
+        image: [H, W, C] of any type, RGB first.
+        labels: [H, W] class ids.
+        classes: names and colours; of a recipe `config.classes`, of an export
+            `predictor.deployment.classes`.
+
+    Raises:
+        TypeError: an argument of another kind.
+        ValueError: sizes that differ.
+    """
+    for name, value in (("image", image), ("labels", labels)):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"show: {name} is {type(value).__name__}; expected a numpy array")
+    if not isinstance(classes, Classes):
+        raise TypeError(f"show: classes is {type(classes).__name__}; expected Classes(names)")
+    if image.ndim != 3 or labels.ndim != 2 or image.shape[:2] != labels.shape:
+        raise ValueError(
+            f"show: image {list(image.shape)} and labels {list(labels.shape)}; expected [H, W, C] and [H, W]"
+        )
+    return Image.fromarray(overlay(image, labels, classes))
+
+
 def _class_borders(labels: np.ndarray) -> np.ndarray:
     """Pixels with a neighbour of another class: [H, W] bool."""
     edges = np.zeros(labels.shape, bool)

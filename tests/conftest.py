@@ -62,3 +62,20 @@ def tiny(tmp_path):
         return ["-c", str(recipe), "-o", f"train.save_dir={tmp_path / 'run'}", *options]
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    """The accelerator's kernels, built once; tests of them are skipped where they cannot be."""
+    from paddlefcn.accelerator import AcceleratorError
+    from paddlefcn.accelerator.building import built
+
+    try:
+        file = built()
+    except AcceleratorError as error:
+        if "failed" in str(error):
+            raise
+        pytest.skip(str(error))
+    from paddlefcn.accelerator.kernels import Kernels
+
+    return Kernels(file)

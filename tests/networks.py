@@ -27,7 +27,7 @@ def build_model(name, num_classes=5, in_channels=3, backbone=None, **arguments):
     node = dict(section.pop("backbone"))
     node = dict(backbone) if backbone is not None else node
     kind = node.pop("type")
-    name, section, node = resolve(name, section, node)
+    name, section, node = resolve(name, section, kind, node)
     built = BACKBONES[kind](in_channels=in_channels, **node)
     return MODELS[name](built, num_classes=num_classes, **section)
 

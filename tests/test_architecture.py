@@ -58,6 +58,10 @@ CALLS = ("training", "evaluation", "trained", "deploy.export", "deploy.predict")
 FORBIDDEN = [
     (("models", "backbones", "layers", "losses", "metrics"), ("data", "engine", "config")),
     (("engine",), ("models", "backbones")),
+    (
+        ("borders", "refine", "scoring"),
+        ("models", "backbones", "layers", "losses", "engine", "optim", "weights"),
+    ),
     (PREDICTOR, ("models", "backbones", "layers", "losses", "engine", "optim", "weights", "config", "build")),
     (("data",), ("models", "backbones", "engine", "weights", "config")),
 ]
@@ -71,6 +75,7 @@ ABOVE_BUILD = (
     "training",
     "evaluation",
     "trained",
+    "tuning",
     "deploy.predict",
     "deploy.export",
 )

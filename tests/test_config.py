@@ -101,6 +101,15 @@ WRONG = [
     ({"data": {"on_bad_image": "ignore"}}, "'ignore' is none of stop, skip"),
     ({"data": {"type": "Shape", "classes": ["a", "b"]}}, "unknown 'Shape'; did you mean 'Shapes'?"),
     ({"data": {"train_transforms": [{"type": "RandomFlipp"}]}}, "did you mean 'RandomFlip'?"),
+    ({"data": {"cache": "ram"}}, "data.cache: 'ram' is none of memory, disk"),
+    (
+        {"data": {"train_transforms": [{"type": "CopyPaste", "classes": [3]}]}},
+        "expected an integer of 0 to 2, got 3",
+    ),
+    (
+        {"data": {"train_transforms": [{"type": "ClassCrop", "size": [8, 8], "classes": 1}]}},
+        "classes: expected a list",
+    ),
     ({"data": {"train_transforms": [{"type": "RandomCrop"}]}}, "RandomCrop needs 'size'"),
     ({"data": {"train_transforms": [{"type": "RandomCrop", "size": 5}]}}, "size: expected a list"),
     ({"data": {"val_transforms": [{"type": "RandomFlip"}]}}, "val_transforms.0.type: 'RandomFlip'"),

@@ -24,6 +24,7 @@ from paddlefcn.visualize import (
     overlay,
     palette_png,
     preview,
+    show,
     tint,
     write_palette_png,
     write_picture,
@@ -257,3 +258,15 @@ def test_a_written_picture_reads_back(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (4, 5, 3)).astype(np.uint8)
     write_picture(tmp_path / "p.png", picture)
     np.testing.assert_array_equal(np.asarray(opened(tmp_path / "p.png")), picture)
+
+
+def test_show_gives_the_overlay_as_a_picture_and_says_what_came_instead():
+    image, labels = np.full((9, 9, 3), 100, np.uint8), np.zeros((9, 9), np.uint8)
+    picture = show(image, labels, CLASSES)
+    np.testing.assert_array_equal(np.asarray(picture), overlay(image, labels, CLASSES))
+    with pytest.raises(TypeError, match="image is str; expected a numpy array"):
+        show("image.png", labels, CLASSES)
+    with pytest.raises(TypeError, match="classes is list; expected Classes"):
+        show(image, labels, ["a", "b"])
+    with pytest.raises(ValueError, match=r"image \[9, 9, 3\] and labels \[9\]"):
+        show(image, labels[0], CLASSES)

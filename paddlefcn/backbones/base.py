@@ -15,13 +15,15 @@ class FeatureMap:
     """A map that a backbone hands out: ``[N, channels, ceil(H / stride), ceil(W / stride)]``.
 
     ``margin``: pixels around the image that the map covers besides it, on each side (0 but for networks
-    published with wide padding; their maps are that much larger).
+    published with wide padding; their maps are that much larger). ``rounds_up``: false where poolings drop a
+    row or column of odd sizes.
     """
 
     name: str
     channels: int
     stride: int
     margin: int = 0
+    rounds_up: bool = True
 
 
 class Backbone(nn.Layer):
@@ -36,6 +38,8 @@ class Backbone(nn.Layer):
     """The smallest arguments of the constructor, with which the tests of every backbone run."""
 
     maps: tuple[FeatureMap, ...]
+    auxiliary_map: str | None = None
+    """The map that an auxiliary head of the literature stands on; None: the one before the last."""
 
     def wanted(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The names of the maps to hand out: those asked for, else all."""
@@ -61,6 +65,11 @@ class Backbone(nn.Layer):
     def last(self) -> FeatureMap:
         """The deepest map of all."""
         return self.maps[-1]
+
+    @property
+    def auxiliary(self) -> FeatureMap:
+        """The map for an auxiliary head."""
+        return self.maps[-2] if self.auxiliary_map is None else self.map(self.auxiliary_map)
 
     def has(self, *strides: int) -> bool:
         """Whether there are maps of all these strides."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import paddle
-import paddle.nn.functional as F
 
 from paddlefcn.backbones.base import Backbone, FeatureMap
-from paddlefcn.layers import CeilMaxPool, ConvBNReLU
+from paddlefcn.layers import CeilMaxPool, ConvBNReLU, IndexedMaxPool
 
 # what conv1_1 pads: "same" keeps the grid, "reference" is what the FCN authors did (their 100
 # pixels make room for the unpadded 7x7 fc6 behind the pools, however small the image)
@@ -62,6 +61,7 @@ class VGG(Backbone):
             maps.append(FeatureMap(f"pool{stage}", channels, 2**stage, margin))
         self.maps = tuple(maps)
         self.pool = CeilMaxPool(2, 2)
+        self.indexed_pool = IndexedMaxPool()
 
     def forward(self, image: paddle.Tensor, names: Sequence[str] | None = None) -> list[paddle.Tensor]:
         wanted = self.wanted(names)
@@ -89,7 +89,7 @@ class VGG(Backbone):
             for layer in layers:
                 x = getattr(self, layer)(x)
             before.append(x)
-            x, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_mask=True)
+            x, places = self.indexed_pool(x)
             indices.append(places)
         return x, before, indices
 

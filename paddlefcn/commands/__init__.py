@@ -27,13 +27,17 @@ NAMES = (
     "export",
     "infer",
     "check_data",
+    "convert",
     "preview_data",
     "benchmark",
     "import_weights",
     "oracle",
     "plot_schedule",
+    "build_accelerator",
     "score",
     "compare",
+    "calibrate",
+    "tune_crf",
 )
 
 

@@ -1,4 +1,4 @@
-"""Times data, forward, backward and step on this machine, and tells the peak memory.
+"""Times data, forward, backward and step on this machine, or an export, and tells the peak memory.
 
 --compare runs the same steps in turn with the processor settings this library makes and with paddle as
 it starts, each in a process of its own, and prints the ratio.
@@ -30,6 +30,7 @@ _PHASES = ("forward", "backward", "optimizer", "step")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config(parser)
+    parser.add_argument("--model", metavar="DIR", help="time an export instead: what its Predictor takes")
     parser.add_argument("--iters", type=int, default=5, metavar="N", help="measured steps (default 5)")
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="steps before that (default 2)")
     parser.add_argument(
@@ -48,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0."""
     if args.iters < 1 or args.warmup < 0 or min(args.size) < 1:
         raise UserError("--iters takes 1 or more, --warmup 0 or more, --size two positive numbers")
+    if args.model is not None:
+        report = _export_times(args)
+        if args.json:
+            write_json(args.json, report)
+        return 0
     config = load(args)
     report = _compared(args) if args.compare else _measured(config, args)
     if args.workers:
@@ -81,6 +87,47 @@ def _measured(config: Config, args: argparse.Namespace) -> dict[str, Any]:
             for phase, times in rows.items()
         },
         "images_per_second": batch / rows["step"][len(steps) // 2],
+        "peak_memory_bytes": _peak_memory(device),
+    }
+    _print_table(report)
+    return report
+
+
+def _export_times(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from an image in memory to its label map, by the Predictor of an export."""
+    if args.config is not None or args.opts or args.compare or args.workers or args.as_is:
+        raise UserError(
+            "--model times an export alone; it goes without -c, -o, --compare, --workers, --as-is"
+        )
+    from paddlefcn import runtime
+    from paddlefcn.deploy.deployment import load_deployment
+
+    deployment = load_deployment(args.model)
+    device = runtime.select_device(args.device)
+    import numpy as np
+
+    from paddlefcn.deploy.predictor import Predictor
+
+    predictor = Predictor(deployment, device)
+    shape = (*args.size, predictor.channels)
+    scale = deployment.preprocess.normalize.scale
+    pixels = np.random.default_rng(0).random(shape, dtype=np.float32) * np.float32(scale)
+    image = pixels.astype(np.uint8) if scale == 255 else pixels
+    times = []
+    for _ in range(args.warmup + args.iters):
+        started = time.perf_counter()
+        predictor.predict(image)
+        times.append(time.perf_counter() - started)
+    measured = sorted(times[args.warmup :])
+    report = {
+        "device": device,
+        "processor": runtime.processor_details(),
+        "settings": {},
+        "input": [1, predictor.channels, *args.size],
+        "seconds": {
+            "predict": {"min": measured[0], "median": measured[len(measured) // 2], "max": measured[-1]}
+        },
+        "images_per_second": 1 / measured[len(measured) // 2],
         "peak_memory_bytes": _peak_memory(device),
     }
     _print_table(report)

@@ -7,7 +7,6 @@ classes and label_map where the masks do not fit the config.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,16 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="default: train val"
     )
+    parser.add_argument("--all", action="store_true", help="list every fault, not one of each kind")
     parser.add_argument("--figure", metavar="FILE", help="draw the class shares to this PNG")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a fault was found."""
-    config = load(args)
     from paddlefcn import runtime
 
     runtime.prepare()
+    config = _load(args)
     from paddlefcn.build import build_dataset, validate
     from paddlefcn.data.report import check
     from paddlefcn.errors import DataError
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         except DataError as error:  # an empty or missing list is a fault like others
             datasets[split] = error
     report = check(datasets, config.data.classes, num_workers=config.data.num_workers, progress=_progress())
-    print(report.text(), flush=True)
+    print(report.text(config.tree, every_fault=args.all), flush=True)
     if args.json:
         write_json(args.json, report.to_dict())
     if args.figure:
@@ -58,19 +58,36 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
+def _load(args: argparse.Namespace) -> Config:
+    """The recipe; with `classes: auto` the classes are found in the data and printed."""
+    from paddlefcn.config import parse_config, read_tree
+
+    if args.config is None:
+        return load(args)
+    file, tree = read_tree(args.config, args.opts)
+    data = tree.get("data")
+    if not isinstance(data, dict) or data.get("classes") != "auto":
+        return parse_config(tree, file)
+    from paddlefcn.build import find_classes
+
+    data.pop("palette", None)  # of classes that are not known yet
+    # two names stand in until the data have been looked at
+    names = find_classes(parse_config({**tree, "data": {**data, "classes": ["0", "1"]}}, file), args.splits)
+    quoted = ", ".join(f"{name!r}" if not name.isidentifier() else name for name in names)
+    print(f"classes found, in the order of their ids:\n  classes: [{quoted}]", flush=True)
+    return parse_config({**tree, "data": {**data, "classes": names}}, file)
+
+
 def _progress() -> Callable[[str, int, int], None]:
     """A bar for each split; nothing where stderr is no terminal."""
-    from tqdm import tqdm
+    from paddlefcn.bars import Steps
 
-    bars: dict[str, tqdm] = {}
+    bars: dict[str, Steps] = {}
+    read: dict[str, int] = {}
 
     def show(split: str, done: int, total: int) -> None:
-        if split not in bars:
-            quiet = not sys.stderr.isatty()
-            bars[split] = tqdm(total=total, desc=f"reading {split}", unit="pair", disable=quiet)
-        bars[split].update(1)
-        if done == total:
-            bars[split].close()
+        read[split] = read.get(split, 0) + 1
+        bars.setdefault(split, Steps(f"reading {split}", "pair"))(read[split], total)
 
     return show
 

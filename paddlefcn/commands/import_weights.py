@@ -15,11 +15,11 @@ from paddlefcn.commands.common import add_common, start
 from paddlefcn.errors import OutputError, WeightsError
 
 if TYPE_CHECKING:
+    from paddlefcn.weights.entries import Network
     from paddlefcn.weights.foreign import Foreign
-    from paddlefcn.weights.networks import Network
 
 # paddlefcn.weights.foreign has the same: importing it here would import numpy for --help
-FORMATS = ("auto", "torchvision", "timm", "caffe", "pytorch-fcn", "paddle")
+FORMATS = ("auto", "torchvision", "timm", "paddle", "paddleseg", "caffe", "pytorch-fcn")
 IMAGES = ("imagenet", "caffe", "fcn")
 
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise WeightsError(f"{path}: is this library's own; give it as --weights or pretrained as it is")
     foreign.entries = subsample_fc(foreign.entries, args.fc_channels, args.fc6_kernel)
     network = describe(foreign, foreign.entries, args.model)
-    if args.verify and foreign.fcn is None:
+    if args.verify and not foreign.segments:
         raise WeightsError(f"--verify: {path} has no score layers, so it segments nothing yet")
     layer = build(network)
     report = load_foreign(layer, foreign, what=f"{path.name} -> {network.model or network.backbone['type']}")
@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     state = {name: tensor for name, tensor in layer.state_dict().items() if name in came}
     save_state(state, output, _metadata(foreign, network))
     print(f"{output}: {len(state)} tensors")
+    if foreign.assumed:
+        print(f"assumed, as the file cannot say ({foreign.format}'s defaults): {', '.join(foreign.assumed)}")
     if args.verify:
         _verify(layer, foreign, Path(args.verify), output.with_suffix(".png"))
     print(_advice(foreign, network, output))
@@ -107,6 +109,7 @@ def _metadata(foreign: Foreign, network: Network) -> dict[str, str]:
         "paddlefcn.version": __version__,
         "paddlefcn.source": f"{foreign.path.name} ({foreign.format})",
         "paddlefcn.model": json.dumps(network.config()),
+        **({"paddlefcn.assumed": ", ".join(foreign.assumed)} if foreign.assumed else {}),
     }
 
 

@@ -6,6 +6,8 @@ import argparse
 
 from paddlefcn.commands.common import add_common
 from paddlefcn.commands.images import add_outputs, output_options, report
+from paddlefcn.commands.network import add_scales
+from paddlefcn.commands.refining import add_refinement, polygon_options, refine_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "onednn", "native", "onnxruntime", "openvino"),
         help="what runs it (default: the fastest that is installed and passed the export's check)",
     )
+    add_scales(parser)
+    add_refinement(parser, files=True)
     parser.add_argument("--no-onednn", action="store_true", help="Paddle's own kernels on a CPU; slower")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of a CPU (default: all)")
     add_common(parser)
@@ -31,6 +35,10 @@ def run(args: argparse.Namespace) -> int:
         args.input,
         args.output,
         **output_options(args),
+        scales=args.multi_scale or (1.0,),
+        flip=args.flip,
+        refine=refine_options(args),
+        **polygon_options(args),
         device=args.device,
         onednn=not args.no_onednn,
         threads=args.threads,

@@ -22,8 +22,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_inference(parser: argparse.ArgumentParser) -> None:
-    """--multi-scale, --flip and --sliding."""
+def add_scales(parser: argparse.ArgumentParser) -> None:
+    """--multi-scale and --flip."""
     parser.add_argument(
         "--multi-scale",
         nargs="+",
@@ -32,6 +32,11 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
         help="average class probabilities over these sizes, for example 0.75 1 1.25",
     )
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """--multi-scale, --flip and --sliding."""
+    add_scales(parser)
     parser.add_argument(
         "--sliding",
         nargs="*",

@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if strides[0] < 1:
         raise UserError(f"--strides {strides[0]}: expected pixels from 1 on")
     start(args)
+    from paddlefcn.bars import Steps
     from paddlefcn.build import build_dataset, validate
-    from paddlefcn.engine.progress import Steps
     from paddlefcn.metrics import ConfusionMatrix
     from paddlefcn.oracle import best_at_stride
 

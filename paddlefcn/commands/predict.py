@@ -7,6 +7,7 @@ import argparse
 from paddlefcn.commands.common import add_common, add_config, load
 from paddlefcn.commands.images import add_outputs, output_options, report
 from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.refining import add_refinement, polygon_options, refine_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     add_outputs(parser)
     add_inference(parser)
+    add_refinement(parser, files=True)
     add_common(parser)
 
 
@@ -32,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         inference=inference(args, config),
         **output_options(args),
+        refine=refine_options(args),
+        **polygon_options(args),
         device=args.device,
     )
     return report(shares, args.output)

@@ -6,6 +6,7 @@ The batches are the first ones that training itself would get, brought back from
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.visualize import write_picture
 
     validate(config)
+    # a few pictures are not worth decoding all of them for
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=None))
     dataset = build_dataset(config, "train")
     for line in quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip"):
         print(line, flush=True)

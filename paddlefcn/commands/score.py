@@ -53,10 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the scores; writes them where asked to."""
-    import sys
-
-    from tqdm import tqdm
-
+    from paddlefcn.bars import Steps
     from paddlefcn.data.datasets import read_lines
     from paddlefcn.scoring.folders import find_pairs, read_pairs
 
@@ -66,23 +63,23 @@ def run(args: argparse.Namespace) -> int:
     pairs, left_out = find_pairs(args.pred, args.labels, names=names, **suffixes)
     class_names, ignore_index, read_pred, read_label = _readers(args, pairs)
     scorer = make_scorer(args, class_names, ignore_index)
-    bar = tqdm(pairs, unit="image", disable=not sys.stderr.isatty(), leave=False)
     maps = read_pairs(
-        bar, read_pred, read_label, leave_out_unlabelled=args.leave_out_unlabelled, ignore_index=ignore_index
+        pairs,
+        read_pred,
+        read_label,
+        leave_out_unlabelled=args.leave_out_unlabelled,
+        ignore_index=ignore_index,
     )
-    unlabelled = 0
-    for name, pred, label, count in maps:
-        unlabelled += count
+    steps = Steps("score")
+    for done, (name, pred, label) in enumerate(maps, start=1):
         scorer.add(name, pred, label)
+        steps(done, len(pairs))
     report = scorer.report()
     lines = (
         [f"{len(left_out)} files of {args.pred} have no label to score, as {left_out[0]}"] if left_out else []
     )
-    scored = sum(row.pixels for row in report.scores.per_class)
-    if unlabelled:
-        lines.append(f"{unlabelled / (scored + unlabelled):.2%} of the pixels are unlabelled and left out")
     print_report(args, report, *lines)
-    about = {"pred": args.pred, "labels": args.labels, "recipe": args.config, "unlabelled_pixels": unlabelled}
+    about = {"pred": args.pred, "labels": args.labels, "recipe": args.config}
     write_report(args, report, about)
     return 0
 

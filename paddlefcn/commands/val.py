@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.refining import add_refinement, refine_options
 from paddlefcn.commands.scoring import (
     add_scoring,
     check_report_files,
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     parser.add_argument("--split", default="val", help="train, val or test (default: val)")
     add_inference(parser)
+    add_refinement(parser, files=False)
     add_scoring(parser)
     parser.add_argument(
         "--worst", type=int, default=0, metavar="N", help="a gallery of the N images with the lowest mean IoU"
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="where pictures go: confusion.png, worst.png (default with --worst: output/val_CONFIG)",
+        help="where pictures go: confusion.png, worst.png (default with --worst: output/val_RECIPE)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
     add_common(parser)
@@ -57,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
     check_report_files(args)
+    options = refine_options(args)
+    if options.min_area is not None and options.min_area.map_units:
+        raise UserError(f"--min-area {args.min_area}: val knows no map; give pixels")
     data = config.data
     worst = Worst(args.worst, data.num_classes, data.ignore_index)
     scorer = make_scorer(args, data.classes, data.ignore_index)
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         inference=inference(args, config),
         on_image=worst.look if args.worst else lambda result: None,
+        refine=options,
     )
     for message in scored.bad.values():
         print(f"left out: {message}")
@@ -88,10 +94,10 @@ class Worst:
 
     def look(self, result: ImageResult) -> None:
         """One scored image."""
-        from paddlefcn.metrics import ConfusionMatrix
+        from paddlefcn.metrics import ConfusionMatrix, scored_pixels
 
         matrix = ConfusionMatrix(self.num_classes, self.ignore_index)
-        matrix.update(result.pred, result.label)
+        matrix.update(*scored_pixels(result.pred, result.label, self.ignore_index))
         scores = matrix.scores()
         if scores.mean_iou is None or scores.pixel_accuracy is None:
             return
@@ -112,12 +118,10 @@ def _output(args: argparse.Namespace) -> Path | None:
         return open_output(args.output, args.overwrite)
     if not args.worst:
         return None
-    base = Path("output") / f"val_{Path(args.config).stem}"
-    folder, number = base, 1
-    while folder.exists() and not args.overwrite:
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return open_output(folder, args.overwrite)
+    recipe = Path(args.config)
+    # a run's own recipe is called config.yml in every run
+    name = recipe.absolute().parent.name if recipe.name == "config.yml" else recipe.stem
+    return open_output(Path("output") / f"val_{name}", args.overwrite)
 
 
 def _pictures(

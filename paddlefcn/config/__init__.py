@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paddlefcn.config.data_section import DataConfig
-from paddlefcn.config.recipe import Config, TrainConfig, load_config, parse_config
+from paddlefcn.config.recipe import Config, TrainConfig, load_config, parse_config, read_tree
 from paddlefcn.config.sections import Component
 
-__all__ = ["Component", "Config", "DataConfig", "TrainConfig", "load_config", "parse_config"]
+__all__ = ["Component", "Config", "DataConfig", "TrainConfig", "load_config", "parse_config", "read_tree"]

@@ -12,6 +12,7 @@ from paddlefcn.arguments import NotEmpty, Range, construct, describe, read_secti
 from paddlefcn.classes import voc_palette
 from paddlefcn.config.sections import Component, Node
 from paddlefcn.data.images import Normalize
+from paddlefcn.data.labels import expand_label_map
 
 _IMAGENET = {"scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": "RGB"}
 
@@ -32,9 +33,11 @@ class DataConfig:
     ignore_index: Annotated[int, Range(0, 65535)] = 255
     label_map: Mapping[int, int] | None = None
     color_table: Any = None
+    threshold: Annotated[int, Range(1, 65535)] | None = None
     train_transforms: tuple[Component, ...] = ()
     val_transforms: tuple[Component, ...] = ()
     num_workers: Annotated[int, Range(0, 256)] = 2
+    cache: Literal["memory", "disk"] | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
     max_pixels: Annotated[int, Range(1, 2**40)] = 178_956_970
     download: bool = False
@@ -81,6 +84,8 @@ def read_data(node: Node) -> DataConfig:
 
 def _classes(node: Node) -> tuple[str, ...]:
     names = node.value.get("classes")
+    if names == "auto":
+        raise node.error("classes", "auto is for check_data alone, which prints the list to paste here")
     if not isinstance(names, list) or len(names) < 2:
         raise node.error("classes", f"expected a list of two or more class names, got {describe(names)}")
     for name in names:
@@ -149,10 +154,14 @@ def _label_map(node: Node, count: int, ignore_index: int) -> dict[int, int] | No
         return None
     if not isinstance(table, Mapping) or not table:
         raise node.error("label_map", f"expected {{value in the mask: class id}}, got {describe(table)}")
+    try:
+        expanded = expand_label_map(table)
+    except ValueError as error:
+        raise node.error("label_map", str(error).removeprefix("label_map: ")) from None
     for source, target in table.items():
-        if type(source) is not int or not 0 <= source <= 65535:
+        if type(source) is int and not 0 <= source <= 65535:
             raise node.error("label_map", f"a mask holds integers of 0 to 65535, got {describe(source)}")
         if type(target) is not int or not (0 <= target < count or target == ignore_index):
             wanted = f"a class id of 0 to {count - 1} or ignore_index {ignore_index}"
             raise node.error(f"label_map.{source}", f"expected {wanted}, got {describe(target)}")
-    return dict(table)
+    return expanded

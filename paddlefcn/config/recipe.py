@@ -18,6 +18,7 @@ from paddlefcn.config.data_section import DataConfig, read_data
 from paddlefcn.config.sections import Component, Node
 from paddlefcn.config.stages import stage_trees
 from paddlefcn.errors import ConfigError
+from paddlefcn.refine.settings import CrfSettings, RefineSettings
 from paddlefcn.yaml_files import apply_options, load_yaml
 
 Steps = Annotated[int, Range(1, 2**31)]
@@ -76,6 +77,7 @@ class Config:
     schedule: Component
     train: TrainConfig
     tree: Mapping[str, Any]
+    refine: RefineSettings = dataclasses.field(default_factory=RefineSettings)
     stages: tuple[Config, ...] = ()
 
     @property
@@ -89,7 +91,7 @@ class Config:
 
 
 _NEEDED = ("data", "model", "loss", "optimizer", "schedule")
-_OPTIONAL = ("train", "stages")
+_OPTIONAL = ("train", "refine", "stages")
 
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
@@ -98,9 +100,14 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: anything in it that cannot be right, before any data or device is touched.
     """
+    file, tree = read_tree(path, options)
+    return parse_config(tree, file)
+
+
+def read_tree(path: str | Path, options: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """The file that a recipe's name stands for, and what it says with its bases and options, unchecked."""
     file = _find(Path(path))
-    tree = apply_options(load_yaml(file), options)
-    return parse_config(tree, str(file))
+    return str(file), apply_options(load_yaml(file), options)
 
 
 def parse_config(tree: Mapping[str, Any], file: str) -> Config:
@@ -142,6 +149,7 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
         schedule=section("schedule").component(),
         train=_train(section("train")),
         tree=tree,
+        refine=_refine(section("refine")),
     )
 
 
@@ -152,6 +160,12 @@ def _train(node: Node) -> TrainConfig:
     if "save_dir" not in node.value:
         train = dataclasses.replace(train, save_dir=Path(f"output/{Path(node.file).stem}"))
     return train
+
+
+def _refine(node: Node) -> RefineSettings:
+    plain = node.arguments(RefineSettings, apart=("crf",))
+    plain.pop("crf", None)
+    return RefineSettings(**plain, crf=node.below("crf").section(CrfSettings))
 
 
 def _find(file: Path) -> Path:

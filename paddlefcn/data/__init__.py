@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from paddlefcn.data import transforms
+from paddlefcn.data.annotations import COCO, CVAT, CVATMasks, LabelMe, Supervisely, YOLOSeg
 from paddlefcn.data.datasets import VOC, Folder, ListFile, Scenes, SegmentationDataset, Volumes
 from paddlefcn.data.images import Resize
 from paddlefcn.data.labels import LabelReader
@@ -19,6 +20,12 @@ DATASETS: dict[str, Any] = {
     "Folder": Folder,
     "Scenes": Scenes,
     "Volumes": Volumes,
+    "LabelMe": LabelMe,
+    "COCO": COCO,
+    "CVAT": CVAT,
+    "CVATMasks": CVATMasks,
+    "YOLOSeg": YOLOSeg,
+    "Supervisely": Supervisely,
     "Shapes": Shapes,
 }
 
@@ -26,6 +33,7 @@ TRANSFORMS: dict[str, Any] = {
     "Resize": Resize,
     "RandomScale": transforms.RandomScale,
     "RandomCrop": transforms.RandomCrop,
+    "ClassCrop": transforms.ClassCrop,
     "RandomFlip": transforms.RandomFlip,
     "RandomRotation": transforms.RandomRotation,
     "RandomRotate90": transforms.RandomRotate90,
@@ -33,21 +41,37 @@ TRANSFORMS: dict[str, Any] = {
     "RandomPerspective": transforms.RandomPerspective,
     "RandomWarp": transforms.RandomWarp,
     "ElasticDeform": transforms.ElasticDeform,
+    "GridDistortion": transforms.GridDistortion,
     "ColorJitter": transforms.ColorJitter,
     "RandomGamma": transforms.RandomGamma,
+    "CLAHE": transforms.CLAHE,
+    "ChannelDrop": transforms.ChannelDrop,
     "RandomBlur": transforms.RandomBlur,
+    "MotionBlur": transforms.MotionBlur,
     "RandomNoise": transforms.RandomNoise,
+    "JPEGArtefacts": transforms.JPEGArtefacts,
+    "CutOut": transforms.CutOut,
+    "CutMix": transforms.CutMix,
+    "ClassMix": transforms.ClassMix,
+    "CopyPaste": transforms.CopyPaste,
+    "Albumentations": transforms.Albumentations,
 }
 
 __all__ = [
+    "COCO",
+    "CVAT",
     "DATASETS",
     "TRANSFORMS",
     "VOC",
+    "CVATMasks",
     "Folder",
+    "LabelMe",
     "LabelReader",
     "ListFile",
     "Scenes",
     "SegmentationDataset",
     "Shapes",
+    "Supervisely",
     "Volumes",
+    "YOLOSeg",
 ]

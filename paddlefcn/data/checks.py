@@ -12,6 +12,7 @@ import numpy as np
 
 from paddlefcn.data.datasets import Sample, SegmentationDataset, check_sizes
 from paddlefcn.data.images import palette_of
+from paddlefcn.data.labels import is_smoothed_binary
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError
 
@@ -21,7 +22,8 @@ _MOST_VALUES = 1024  # different values of a mask that are remembered
 def quick_look(
     dataset: SegmentationDataset, class_names: Sequence[str] = (), *, limit: int = 50, skip: bool = False
 ) -> list[str]:
-    """What training makes sure of before it starts: every file is there, the first `limit` pairs fit.
+    """What training makes sure of before it starts: every file is there, and `limit` pairs, spread over
+    the split, fit.
 
     With `skip`, pairs that cannot be read are a warning as long as one can. Returns warnings, one line
     each: a class without a pixel in what was looked at, masks without an image.
@@ -38,8 +40,10 @@ def quick_look(
     values = np.zeros(0, np.int64)
     counts = np.zeros(dataset.label_reader.num_classes, np.int64)
     looked = 0
-    for index, sample in enumerate(samples[:limit]):
-        if errors and missing_files(sample):
+    # spread: sorted lists often hold one class, or one camera, at their start
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int))
+    for index in chosen.tolist():
+        if errors and missing_files(samples[index]):
             continue
         try:
             _, label = dataset.read(index)
@@ -52,17 +56,17 @@ def quick_look(
         values = np.union1d(values, np.unique(label))
         counts += np.bincount(label[label != dataset.label_reader.ignore_index], minlength=len(counts))
     if not looked:
-        raise DataError(f"none of the first {min(limit, len(samples))} pairs can be used; {errors[-1]}")
+        raise DataError(f"none of {len(chosen)} pairs that were looked at can be used; {errors[-1]}")
     first = samples[0]
-    _refuse_unlabelled(dataset, values, f"mask {first.label or first.name} and the {looked - 1} after it")
+    _refuse_unlabelled(dataset, values, f"mask {first.label or first.name} and {looked - 1} others")
     warnings = [f"{len(errors)} pairs cannot be used, the first: {errors[0]}"] if errors else []
     warnings += list(getattr(dataset.source, "remarks", ()))[:5]
     absent = [index for index in range(len(counts)) if not counts[index]]
     if absent:
         names = [class_names[i] if i < len(class_names) else f"class {i}" for i in absent]
         warnings.append(
-            f"no pixel of {', '.join(names)} in the first {looked} masks: it will not be learned if the rest "
-            f"has none either (paddlefcn check-data counts them all)"
+            f"no pixel of {', '.join(names)} in {looked} masks spread over the split: it will not be learned "
+            f"if the rest has none either (paddlefcn check-data counts them all)"
         )
     return warnings
 
@@ -90,7 +94,8 @@ def _refuse_unlabelled(dataset: SegmentationDataset, values: np.ndarray, where: 
         raise DataError(
             f"{where}: every pixel is void (ignore_index {labels.ignore_index}); nothing can be learned"
         )
-    if labels.num_classes == 2 and found == {0, 255} and labels.ignore_index == 255 and not labels.label_map:
+    plain = not labels.label_map and labels.threshold is None
+    if labels.num_classes == 2 and found == {0, 255} and labels.ignore_index == 255 and plain:
         raise DataError(f"{where}: hold only 0 and 255, {_BINARY_FIX}")
 
 
@@ -185,6 +190,10 @@ class Inspector:
             ids = labels(mask, name)
         except DataError as error:
             finding.faults.append(str(error))
+            if labels.num_classes == 2 and is_smoothed_binary(finding.values):
+                # shares as they will be with the threshold that is suggested
+                high = sum(count for value, count in finding.values.items() if value >= 128)
+                finding.class_pixels = np.array([mask.size - high, high])
             return
         void = ids == labels.ignore_index
         finding.void_pixels = int(void.sum())
@@ -200,7 +209,9 @@ class Inspector:
     def _binary(self, finding: Finding, void: np.ndarray) -> bool:
         """Whether 255 looks like a class rather than like void: solid areas of it, and no other class."""
         labels = self.dataset.label_reader
-        if set(finding.values) != {0, 255} or labels.ignore_index != 255 or labels.label_map:
+        if set(finding.values) != {0, 255} or labels.ignore_index != 255:
+            return False
+        if labels.label_map or labels.threshold is not None:
             return False
         if labels.num_classes == 2:
             return True

@@ -97,6 +97,23 @@ def map_npy(source: Path | bytes) -> np.ndarray:
     return array
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """(height, width) as the image will be read, its orientation applied, without decoding it."""
+    if path.suffix.lower() == ".npy":
+        return map_npy(path).shape[:2]
+    head = _head(path, 132)
+    if is_dicom(head):
+        return decode(path, "image", 1 << 40).shape[:2]
+    if is_tiff(head):
+        with TiffScene(path, max_pixels=1 << 40) as scene:
+            return scene.height, scene.width
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=FORMATS) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def _read_npy(source: Path | bytes, max_pixels: int) -> np.ndarray:
     array = map_npy(source)
     _check_pixels(array.shape[0], array.shape[1], max_pixels)

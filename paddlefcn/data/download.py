@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from paddlefcn.data.stream import BLOCK, Answer
 from paddlefcn.data.unpack import unpack as unpack
 from paddlefcn.errors import DataError, RunError
-from paddlefcn.files import lock, read_text, said, write_text
+from paddlefcn.files import lock, naming_errors, read_text, write_text
 
 VOC2012_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC2012_CHECKSUM = "md5:6cd6e144f989b92b3379bac3b3de84fd"
@@ -69,7 +69,7 @@ def download(
         _check_file(target, name, wanted)
         return target
     partial = target.with_name(target.name + ".partial")
-    with said(partial):
+    with naming_errors(partial):
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, partial, progress, _Limits(max_bytes, timeout, time.monotonic() + max_seconds, checksum))
         found = _digest(partial, name) if checksum is not None else ""
@@ -109,25 +109,6 @@ def download_voc2012(root: str | Path, progress: Progress | None = None, *, url:
     archive = download(url, root / Path(url).name, checksum=VOC2012_CHECKSUM, progress=progress)
     unpack(archive, root)
     return folder
-
-
-@contextlib.contextmanager
-def bar(what: str) -> Iterator[Progress]:
-    """A progress bar on stderr for `download`; it appears with the first bytes."""
-    from tqdm import tqdm
-
-    shown: list[tqdm] = []
-
-    def progress(done: int, total: int) -> None:
-        if not shown:
-            shown.append(tqdm(desc=what, total=total or None, initial=done, unit="B", unit_scale=True))
-        shown[0].update(done - shown[0].n)
-
-    try:
-        yield progress
-    finally:
-        for each in shown:
-            each.close()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from paddlefcn.data.decoding import FORMATS, check_file, decode, naming_errors, source_name
+from paddlefcn.data.decoding import FORMATS, check_file, decode, naming_errors, source_name, stored_size
 from paddlefcn.errors import DataError
 
 MAX_PIXELS = 178_956_970  # what Pillow warns at: a quarter of a gigabyte as 24-bit RGB, and 2 GB as float32
@@ -257,6 +257,13 @@ def mask_values(mask: np.ndarray, source: str | Path | bytes, *, colors: bool = 
             f"mask {source_name(source)}: has {mask.shape[2]} channels; expected 1 (class ids) or 3 (colours)"
         )
     return mask[:, :, 0] if mask.shape[2] == 1 else mask
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file, from its head where that is enough. Raises DataError."""
+    with naming_errors(path, "image"):
+        check_file(path)
+        return stored_size(path)
 
 
 def palette_of(path: str | Path) -> dict[int, tuple[int, ...]]:

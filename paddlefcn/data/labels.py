@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ class LabelReader:
     Args:
         num_classes: how many classes there are.
         ignore_index: the id of pixels that are neither trained on nor scored.
-        label_map: what stands in the mask -> class id (or ignore_index). Values it does not name are
-            errors, except ignore_index itself.
+        label_map: what stands in the mask -> class id (or ignore_index); a key may be a range of values,
+            "0-127". Values it does not name are errors, except ignore_index itself.
         color_table: for masks that hold colours: a list of [red, green, blue] in class order, or a
             mapping "red,green,blue" -> class id (or ignore_index).
+        threshold: for two classes in grey masks, such as 0/255 with smoothed borders: values from it on
+            are class 1, those below class 0; nothing is ignored.
         max_pixels: masks with more pixels are refused before they are decoded.
 
     Raises:
@@ -35,8 +38,9 @@ class LabelReader:
         self,
         num_classes: int,
         ignore_index: int = 255,
-        label_map: Mapping[int, int] | None = None,
+        label_map: Mapping[Any, int] | None = None,
         color_table: Any = None,
+        threshold: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if 0 <= ignore_index < num_classes:
@@ -46,6 +50,12 @@ class LabelReader:
         self.max_pixels = max_pixels
         self.dtype = np.uint8 if num_classes <= 256 and 0 <= ignore_index <= 255 else np.int32
         self.label_map = None if label_map is None else self._check_map(label_map)
+        mapped = label_map is not None or color_table is not None
+        if threshold is not None and (num_classes != 2 or mapped):
+            raise ValueError(
+                "threshold: makes two classes of grey masks; name two, and no label_map or color_table"
+            )
+        self.threshold = threshold
         self.colors = None if color_table is None else self._check_colors(color_table)
         if self.colors is not None and self.label_map is not None:
             raise ValueError(
@@ -90,6 +100,8 @@ class LabelReader:
 
     def _map_value(self, value: int) -> int | None:
         """The class id that a value in the mask stands for, None if it stands for nothing."""
+        if self.threshold is not None:
+            return int(value >= self.threshold)
         if self.label_map is not None and value in self.label_map:
             return self.label_map[value]
         if value == self.ignore_index:
@@ -105,11 +117,13 @@ class LabelReader:
 
     def _misfit(self, mask: np.ndarray, name: str | Path) -> DataError:
         values, counts = np.unique(mask, return_counts=True)
+        if self.num_classes == 2 and is_smoothed_binary(dict(zip(values.tolist(), counts.tolist()))):
+            return DataError(f"mask {name}: {SMOOTHED}")
         wrong = [(int(v), int(n)) for v, n in zip(values, counts) if self._map_value(int(v)) is None]
         shown = ", ".join(f"{v} ({n} px)" for v, n in wrong[:6]) + (" …" if len(wrong) > 6 else "")
         if self.label_map is not None:
             fix = "add them to data.label_map"
-            where = f"not in label_map {dict(self.label_map)} and not ignore_index {self.ignore_index}"
+            where = f"not in label_map {_shown_map(self.label_map)} and not ignore_index {self.ignore_index}"
         else:
             fix = suggest_label_map([int(v) for v in values], self.num_classes, self.ignore_index)
             where = f"outside 0..{self.num_classes - 1} and not ignore_index {self.ignore_index}"
@@ -120,9 +134,14 @@ class LabelReader:
     def _from_colors(self, mask: np.ndarray, name: str | Path) -> np.ndarray:
         assert self._hash is not None
         modulus, codes, ids = self._hash
+        if mask.dtype != np.uint8 and (mask.min(initial=0) < 0 or mask.max(initial=0) > 255):
+            raise DataError(
+                f"mask {name}: holds values of {mask.min()} to {mask.max()}, no colours of 0 to 255 as in "
+                f"data.color_table; if they are class ids, drop data.color_table"
+            )
         code = _codes(mask)
         slot = code % np.uint32(modulus)
-        if not (codes[slot] == code).all() or mask.max(initial=0) > 255:
+        if not (codes[slot] == code).all():
             known = set((self.colors or {}).keys())
             strange = mask.reshape(-1, 3)[(codes[slot] != code).ravel()]
             shown = _color_list(strange[None] if len(strange) else mask)
@@ -132,14 +151,14 @@ class LabelReader:
             )
         return ids.astype(self.dtype)[slot]
 
-    def _check_map(self, label_map: Mapping[int, int]) -> dict[int, int]:
+    def _check_map(self, label_map: Mapping[Any, int]) -> dict[int, int]:
         if not isinstance(label_map, Mapping) or not label_map:
             raise ValueError(f"label_map: expected {{value in the mask: class id}}, got {label_map!r}")
         for source, target in label_map.items():
-            if type(source) is not int or type(target) is not int:
+            if type(target) is not int:
                 raise ValueError(f"label_map: expected integers, got {source!r}: {target!r}")
             self._check_id(f"label_map {source}", target)
-        return dict(label_map)
+        return expand_label_map(label_map)
 
     def _check_id(self, what: str, target: int) -> None:
         if not 0 <= target < self.num_classes and target != self.ignore_index:
@@ -166,6 +185,56 @@ class LabelReader:
         if not colors:
             raise ValueError("color_table: is empty")
         return colors
+
+
+SMOOTHED = (
+    "holds 0 and 255 with smoothed borders between them; set data.threshold: 128 (from it on is class 1), or "
+    "save masks as PNG and resize them by nearest neighbour"
+)
+
+
+def is_smoothed_binary(counts: Mapping[int, int]) -> bool:
+    """Whether values (-> pixels) are two levels with few in between: what JPEG and smooth resizing leave.
+
+    Nine tenths of the pixels lie within 16 of 0 or 255, both of them do, and other values stand between.
+    """
+    if len(counts) < 4 or min(counts) < 0 or max(counts) > 255:
+        return False
+    low = sum(count for value, count in counts.items() if value <= 16)
+    high = sum(count for value, count in counts.items() if value >= 239)
+    between = len([value for value in counts if 16 < value < 239])
+    total = sum(counts.values())
+    return low > 0 and high > 0 and between > 0 and low + high >= 0.9 * total
+
+
+def expand_label_map(table: Mapping[Any, int]) -> dict[int, int]:
+    """Every value that a label_map names -> class id; keys are integers or ranges, "0-127".
+
+    Raises:
+        ValueError: a key that is neither, or a value that stands in two of them.
+    """
+    found: dict[int, int] = {}
+    for key, target in table.items():
+        match = re.fullmatch(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*", key) if isinstance(key, str) else None
+        if match:
+            low, high = int(match[1]), int(match[2])
+        elif type(key) is int:
+            low = high = key
+        else:
+            raise ValueError(f"label_map: expected an integer or a range such as 0-127, got {key!r}")
+        if low > high or low < -(1 << 31) or high > 1 << 31:
+            raise ValueError(f"label_map: expected a range from low to high, got {key!r}")
+        for value in range(low, high + 1):
+            if value in found:
+                raise ValueError(f"label_map: {value} stands in two of its keys")
+            found[value] = target
+    return found
+
+
+def _shown_map(label_map: Mapping[int, int]) -> str:
+    """A label_map in an error; long ones are cut."""
+    items = [f"{value}: {target}" for value, target in list(label_map.items())[:12]]
+    return "{" + ", ".join(items) + (f", … {len(label_map)} in all" if len(label_map) > 12 else "") + "}"
 
 
 def suggest_label_map(values: Sequence[int], num_classes: int, ignore_index: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import Sample, SegmentationDataset
 from paddlefcn.data.images import Normalize
 from paddlefcn.data.transforms import Compose, Transform
@@ -65,15 +66,43 @@ class TrainLoader:
         if not len(dataset):
             raise DataError("the training split has no samples")
         augment = transforms if callable(transforms) else Compose(transforms)
+        skip = on_bad_image == "skip"
         self._make = _BatchMaker(
-            dataset, augment, normalize, batch_size, seed, on_bad_image == "skip", rank, world_size
+            dataset, augment, normalize, batch_size, seed, skip, rank, world_size, holders={}
         )
+        self._prepared = False
         self.num_workers = num_workers
         self.batches_per_epoch = -(-len(dataset) // (batch_size * world_size))
         self.bad: dict[str, str] = {}  # name -> message of every sample that was skipped so far
 
+    def prepare(self) -> list[str]:
+        """Fills the data set's cache and finds what samples are drawn by, once; returns lines that say so.
+
+        Raises:
+            DataError: no room for the cache, or no mask holds one of the classes to draw by.
+        """
+        if self._prepared:
+            return []
+        make, lines = self._make, []
+        if isinstance(make.dataset, CachedDataset):
+            line = make.dataset.fill(self.num_workers)
+            lines += [line] if line else []
+        groups = make.augment.partner_classes if isinstance(make.augment, Compose) else []
+        if groups:
+            holders = find_holders(make.dataset, {*itertools.chain(*groups)}, self.num_workers, make.skip)
+            self._make = dataclasses.replace(make, holders=holders)
+            counts = ", ".join(f"{value}: {len(held)}" for value, held in holders.items())
+            lines.append(f"CopyPaste: of {len(make.dataset)} images so many hold class {counts}")
+        for group in groups:
+            if not any(holders[value] for value in group):
+                count = len(make.dataset)
+                raise DataError(f"CopyPaste: none of the {count} masks holds one of classes {list(group)}")
+        self._prepared = True
+        return lines
+
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batch `start` and those after it, without end. Close the generator to end its workers."""
+        self.prepare()
         stream = ordered_map(self._make, itertools.count(start), self.num_workers)
         try:
             for image, label, names, bad in stream:
@@ -101,6 +130,7 @@ class _BatchMaker:
     skip: bool
     rank: int
     world_size: int
+    holders: Mapping[int, Sequence[int]]  # class id -> the samples that hold it, for those that are drawn by
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, str]]:
         first = (number * self.world_size + self.rank) * self.batch_size
@@ -125,10 +155,49 @@ class _BatchMaker:
         count = len(self.dataset)
         epoch, place = divmod(position, count)
         order = _order(self.seed, epoch, count)
-        for step in range(count):
-            index = int(order[(place + step) % count])
+        candidates = (int(order[(place + step) % count]) for step in range(count))
+        # an unreadable sample's place is taken by the epoch's next, with the chance that is its own
+        image, label, name, rng = self._read(
+            candidates, lambda index: np.random.default_rng([self.seed, epoch, index]), bad
+        )
+        try:
+            if isinstance(self.augment, Compose):
+                image, label = self.augment(
+                    image, label, rng, lambda chance, ids: self._draw(chance, ids, bad)
+                )
+            else:
+                image, label = self.augment(image, label, rng)
+            return image, label, name
+        except (DataError, RunError):
+            raise
+        # a transform's own bug: say which picture it happened to
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
+
+    def _draw(
+        self, rng: np.random.Generator, classes: tuple[int, ...] | None, bad: dict[str, str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Any sample, or one that holds one of `classes`: each class as likely, then each sample of it."""
+        pool: Sequence[int] = range(len(self.dataset))
+        if classes is not None:
+            held = [value for value in classes if len(self.holders[value])]
+            pool = self.holders[held[int(rng.integers(len(held)))]]
+        first = int(rng.integers(len(pool)))
+        candidates = (int(pool[(first + step) % len(pool)]) for step in range(len(pool)))
+        return self._read(candidates, lambda index: rng, bad)[:2]
+
+    def _read(
+        self,
+        candidates: Iterable[int],
+        generator: Callable[[int], np.random.Generator],
+        bad: dict[str, str],
+    ) -> tuple[np.ndarray, np.ndarray, str, np.random.Generator]:
+        """The first of the candidates that can be read, its name and generator."""
+        name = ""
+        for index in candidates:
             name = self.dataset.samples[index].name
-            rng = np.random.default_rng([self.seed, epoch, index])
+            rng = generator(index)
             try:
                 image, label = self.dataset.read(index, rng)
             except DataError as error:
@@ -136,21 +205,48 @@ class _BatchMaker:
                     raise
                 bad[name] = str(error)
                 continue
-            image, label = self._augment(image, label, rng, name)
-            return image, label, name
-        raise DataError(f"none of the {count} samples can be read; the last: {bad[name]}")
+            return image, label, name, rng
+        raise DataError(f"none of the {len(self.dataset)} samples can be read; the last: {bad[name]}")
 
-    def _augment(
-        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, name: str
-    ) -> tuple[np.ndarray, np.ndarray]:
+
+def find_holders(
+    dataset: SegmentationDataset, classes: Iterable[int], num_workers: int = 0, skip: bool = False
+) -> dict[int, list[int]]:
+    """Class id -> indices of the samples whose mask holds it. Reads every mask.
+
+    Raises:
+        DataError: a mask that cannot be read, unless `skip`; a data set of random windows.
+    """
+    if dataset.draws:
+        raise DataError(
+            "CopyPaste draws samples by class, and random windows have none of their own; remove it"
+        )
+    holders: dict[int, list[int]] = {value: [] for value in sorted(classes)}
+    processes = num_workers if len(dataset) >= _MANY else 0
+    for index, present in enumerate(ordered_map(_Classes(dataset, skip), range(len(dataset)), processes)):
+        for value in holders.keys() & present:
+            holders[value].append(index)
+    return holders
+
+
+_MANY = 1000  # masks: fewer are read before a process has started
+
+
+@dataclasses.dataclass(frozen=True)
+class _Classes:
+    dataset: SegmentationDataset
+    skip: bool
+
+    def __call__(self, index: int) -> set[int]:
+        """The class ids in a sample's mask."""
+        sample = self.dataset.samples[index]
         try:
-            return self.augment(image, label, rng)
-        except (DataError, RunError):
-            raise
-        # a transform's own bug: say which picture it happened to
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
+            mask = self.dataset.read_mask(index)
+            return set(np.unique(self.dataset.label_reader(mask, sample.label or sample.name)).tolist())
+        except DataError:
+            if not self.skip:
+                raise
+            return set()
 
 
 def read_ahead(

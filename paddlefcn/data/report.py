@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import yaml
 
 from paddlefcn.data.checks import Finding, inspect, wrong_palettes
 from paddlefcn.data.datasets import SegmentationDataset
+from paddlefcn.data.labels import is_smoothed_binary
 from paddlefcn.errors import DataError
 
 
@@ -74,21 +78,63 @@ class Report:
             "suggestions": self.suggestions,
         }
 
-    def text(self, most_faults: int = 200) -> str:
-        """The report as a terminal shows it."""
+    def text(self, recipe: Mapping[str, Any] | None = None, *, every_fault: bool = False) -> str:
+        """The report as a terminal shows it.
+
+        Args:
+            recipe: its tree, so that what is suggested can be pasted as it stands.
+            every_fault: all faults instead of one of each kind.
+        """
         lines: list[str] = []
         for split in self.splits:
             lines += _split_lines(split, self.class_names)
         faults = self.faults
         lines += [f"note: {line}" for line in self.notes]
-        lines += [f"fault: {line}" for line in faults[:most_faults]]
-        if len(faults) > most_faults:
-            lines.append(f"… and {len(faults) - most_faults} faults more (--json lists them all)")
+        shown = faults if every_fault else group_faults(faults)
+        lines += [f"fault: {line}" for line in shown]
         lines.append(f"{len(faults)} fault{'s' * (len(faults) != 1)} found")
         if self.suggestions:
-            lines.append("for the config:")
-            lines += [f"  {key}: {_yaml(value)}" for key, value in self.suggestions.items()]
+            lines += suggestion_lines(self.suggestions, recipe or {})
         return "\n".join(lines)
+
+
+def group_faults(faults: Sequence[str]) -> list[str]:
+    """One line for each kind of fault: the first of it, and how many more there are."""
+    groups: dict[str, list[str]] = {}
+    for line in faults:
+        groups.setdefault(_kind_of_fault(line), []).append(line)
+    return [
+        lines[0] + (f" (and {len(lines) - 1} more like it; --all lists them)" if len(lines) > 1 else "")
+        for lines in groups.values()
+    ]
+
+
+def _kind_of_fault(line: str) -> str:
+    """What faults of one kind have in common: neither files, nor numbers, nor the fix."""
+    line = re.sub(r"^(\w+: )?(mask|image) .*?: ", r"\1\2: ", line.split("; ")[0])
+    line = re.sub(r"\S*[/\\]\S*", "FILE", line)
+    line = re.sub(r"\b(value|colour)s? .*?(?= (?:outside|not in|are not)\b)", r"\1", line)
+    return re.sub(r"\d+", "#", line)
+
+
+def suggestion_lines(suggestions: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+    """Config values as a YAML block to paste into the recipe, and as words after `-o`."""
+    block: dict[str, dict[str, Any]] = {}
+    for key, value in suggestions.items():
+        section, _, name = key.partition(".")
+        if section == "loss":
+            first, *others = recipe.get("loss") or [{"type": "CrossEntropy"}]
+            block["loss"] = [{**first, name.removeprefix("0."): value}, *others]  # type: ignore[assignment]
+        else:
+            block.setdefault(section, {})[name] = value
+    lines = ["for the recipe, in place of these keys:"]
+    for section, keys in block.items():
+        if isinstance(keys, list):
+            lines += [f"  {section}:", *(f"    - {_yaml(entry)}" for entry in keys)]
+        else:
+            lines += [f"  {section}:", *(f"    {name}: {_yaml(value)}" for name, value in keys.items())]
+    words = " ".join(shlex.quote(f"{key}={_yaml(value)}") for key, value in suggestions.items())
+    return [*lines, f"or as words: -o {words}"]
 
 
 def check(
@@ -226,8 +272,10 @@ def _suggest_ids(
 ) -> dict[str, Any]:
     labels = dataset.label_reader
     values = sorted({value for finding in findings for value in finding.values})
-    if not values or len(values) > 256:
+    if not values or len(values) > 256 or labels.threshold is not None:
         return {}
+    if labels.num_classes == 2 and is_smoothed_binary(_sum_of_values(findings)):
+        return {"data.threshold": 128}
     binary = values == [0, 255] and labels.num_classes == 2 and not labels.label_map
     known = set(labels.label_map or range(labels.num_classes)) | {labels.ignore_index}
     if set(values) <= known and not binary:
@@ -239,6 +287,13 @@ def _suggest_ids(
     if len(inside) != len(class_names):
         made["data.classes"] = _names(class_names, len(inside))
     return made
+
+
+def _sum_of_values(findings: Sequence[Finding]) -> dict[int, int]:
+    total: collections.Counter[int] = collections.Counter()
+    for finding in findings:
+        total.update(finding.values)
+    return dict(total)
 
 
 def _names(class_names: Sequence[str], count: int) -> list[str]:
@@ -287,6 +342,9 @@ def _split_lines(split: SplitReport, class_names: Sequence[str]) -> list[str]:
 def _yaml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_yaml(item) for item in value) + "]"
-    return str(value)
+    if isinstance(value, str):
+        # as YAML reads it back: a name such as "yes" or "1" needs quotes
+        return str(yaml.safe_dump(value, allow_unicode=True, width=1 << 20)).split("\n")[0]
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

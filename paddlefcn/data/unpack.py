@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paddlefcn.errors import DataError, RunError
-from paddlefcn.files import said
+from paddlefcn.files import naming_errors
 
 _BLOCK = 1 << 20
 _MAX_HEADER = 1 << 16
@@ -34,9 +34,9 @@ def unpack(
         RunError: the disk is full.
     """
     archive, target = Path(archive), Path(target)
-    with said(target):
+    with naming_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-    with _staging(target, archive.name) as staging, said(target):
+    with _staging(target, archive.name) as staging, naming_errors(target):
         try:
             with tarfile.open(archive, "r:", tarinfo=_Member) as tar:
                 members = _safe_members(tar, archive, max_bytes, max_files)

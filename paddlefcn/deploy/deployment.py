@@ -15,6 +15,7 @@ from paddlefcn.deploy.tiling import Tiling
 from paddlefcn.errors import ConfigError
 from paddlefcn.files import checksum, read_bytes
 from paddlefcn.preprocess import Preprocess
+from paddlefcn.refine.settings import RefineSettings
 from paddlefcn.yaml_files import MAX_BYTES, parse_yaml
 
 DEPLOY_FILE = "deploy.yaml"
@@ -34,6 +35,7 @@ class Deployment:
     tiling: Tiling | None = None
     target: Target = field(default_factory=Target)
     engines: tuple[str, ...] = ()  # that passed the gate, the fastest first
+    refine: RefineSettings = field(default_factory=RefineSettings)
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,6 +50,7 @@ class Deployment:
             **self.classes.to_dict(),
             "max_pixels": self.max_pixels,
             "tiling": None if self.tiling is None else self.tiling.to_dict(),
+            "refine": self.refine.to_dict(),
         }
 
 
@@ -114,6 +117,7 @@ def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
         tiling=Tiling.from_dict(tree["tiling"]) if tree.get("tiling") else None,
         target=target,
         engines=_engines(tree, target),
+        refine=RefineSettings.from_dict(tree["refine"]) if tree.get("refine") else RefineSettings(),
         files={role: _own_file(folder, files[role]) for role in roles},
     )
 

@@ -75,6 +75,7 @@ def export(
         tiling=None if preprocess.resize else find_tiling(model, preprocess.channels),
         classes=config.classes,
         max_pixels=config.data.max_pixels,
+        refine=config.refine,
     )
     return write_export(model, deployment, place, on_parity, target=target, examples=examples)
 

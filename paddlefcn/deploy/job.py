@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,20 +10,28 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
+from paddlefcn.bars import bar, say_above
 from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.images import read_image
 from paddlefcn.data.scenes import open_scene
 from paddlefcn.deploy.inputs import Input
 from paddlefcn.deploy.journal import Journal, stamp
-from paddlefcn.deploy.pictures import Wanted, summary, write_extras, write_labels
+from paddlefcn.deploy.pictures import (
+    Wanted,
+    summary,
+    write_confidence,
+    write_extras,
+    write_labels,
+    write_polygons,
+)
 from paddlefcn.deploy.scenes import predict_scene
 from paddlefcn.deploy.tiling import Tiling
 from paddlefcn.errors import DataError, OutputError
-from paddlefcn.label_maps import label_map, resized_scores, softmax
 from paddlefcn.preprocess import Preprocess
+from paddlefcn.refine.map_units import MapTransform
+from paddlefcn.refine.refinement import Refinement
 
 _BATCH_PIXELS = 1 << 18  # up to this, images of one size go through the network together
 _READERS, _WRITERS = 2, 2
@@ -44,6 +51,7 @@ class Network:
         preprocess, classes, max_pixels: what belongs to it.
         tiling: how it may be run in tiles; None if it cannot.
         batch: how many images of one size it takes at a time.
+        refinement: what makes class ids of its scores.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -53,11 +61,7 @@ class Network:
     max_pixels: int
     tiling: Tiling | None = None
     batch: int = 8
-
-    def probabilities(self, scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """[num_classes, h, w] -> [num_classes, *size], summing to 1 a pixel."""
-        large = resized_scores(scores, size)
-        return softmax(large) if self.gives == "logits" else large
+    refinement: Refinement = field(default_factory=Refinement)
 
 
 @dataclass
@@ -90,13 +94,7 @@ def predict_all(
     """
     todo = [item for item in inputs if not journal.done(item)]
     with closing(journal):
-        with tqdm(
-            total=len(inputs),
-            initial=len(inputs) - len(todo),
-            unit="image",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        ) as bar:
+        with bar(len(inputs), "predict", "image", initial=len(inputs) - len(todo)) as steps:
             each = (
                 _in_tiles(network, todo, journal, wanted, tile)
                 if tile
@@ -104,9 +102,9 @@ def predict_all(
             )
             for entry in each:
                 if "error" in entry:
-                    tqdm.write(f"error: {entry['error']}", file=sys.stderr)
+                    say_above(f"error: {entry['error']}", error=True)
                 journal.add(entry)
-                bar.update()
+                steps.update()
         journal.finish(inputs, network.classes.names)
 
 
@@ -126,6 +124,7 @@ def _in_tiles(
                 classes=network.classes,
                 tiling=tiling,
                 tile=tile,
+                refinement=network.refinement,
                 max_pixels=network.max_pixels,
             )
         except (DataError, OutputError, MemoryError) as error:
@@ -204,6 +203,8 @@ def _run(network: Network, group: list[_Image]) -> list[_Image]:
         for image in group:
             image.error = _failed(image.item, error)["error"]
         return group
+    if network.gives == "labels":
+        scores = scores.astype(np.uint8 if len(network.classes) <= 256 else np.int32, copy=False)
     for image, own in zip(group, scores):
         image.scores, image.prepared = own, np.empty(0)
     return group
@@ -214,15 +215,20 @@ def _write(network: Network, journal: Journal, wanted: Wanted, image: _Image) ->
     if image.error:
         return {"file": str(item.file), "error": image.error}
     try:
-        labels = image.scores if network.gives == "labels" else label_map(image.scores, size)
-        labels = labels.astype(np.uint8 if len(network.classes) <= 256 else np.int32, copy=False)
-        chances = network.probabilities(image.scores, size) if wanted.probabilities else None
+        transform = MapTransform.from_georeference(image.georeference)
+        refine, gives = network.refinement, network.gives
+        refined = refine(image.pixels, image.scores, gives=gives, transform=transform)
+        labels, chances = refined.labels, refined.probabilities
+        if wanted.probabilities and chances is None:
+            chances = refine.probabilities(image.pixels, image.scores, gives=gives)
         stem = journal.folder / item.name
         write_labels(stem, labels, network.classes, image.georeference)
         write_extras(stem, image.pixels, labels, network.classes, wanted, chances)
+        write_confidence(stem, chances, wanted, image.georeference)
+        write_polygons(stem, item.file, labels, network.classes, wanted, transform)
         counts = np.bincount(labels.ravel(), minlength=len(network.classes))
         return {**summary(item.name, item.file, size, counts, network.classes), "stamp": stamp(item.file)}
-    except (OutputError, MemoryError) as error:
+    except (DataError, OutputError, MemoryError) as error:
         return _failed(item, error)
 
 

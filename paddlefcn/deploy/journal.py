@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from paddlefcn.deploy.inputs import Input
 from paddlefcn.errors import OutputError
-from paddlefcn.files import open_output, said, write_text
+from paddlefcn.files import naming_errors, open_output, write_text
 
 SHARES_FILE = "shares.json"
 JOURNAL_FILE = ".progress.jsonl"
@@ -27,7 +27,7 @@ class Journal:
         self.folder, self.made_by = folder, made_by
         self.path = folder / JOURNAL_FILE
         self._places: dict[str, tuple[int, int]] = {}
-        with said(self.path):
+        with naming_errors(self.path):
             self._stream = open(self.path, "a+b")  # noqa: SIM115  # held until `finish`
         if not _lock(self._stream):
             self._stream.close()
@@ -89,7 +89,7 @@ class Journal:
 
     def _append(self, entry: dict[str, Any]) -> tuple[int, int]:
         line = json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"
-        with said(self.path):
+        with naming_errors(self.path):
             start = self._stream.seek(0, os.SEEK_END)
             self._stream.write(line)
             self._stream.flush()

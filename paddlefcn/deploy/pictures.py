@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import struct
 import threading
 import zlib
@@ -13,13 +15,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.tiff_writer import TiffWriter
-from paddlefcn.files import said, write_bytes
+from paddlefcn.errors import DataError, UserError
+from paddlefcn.files import naming_errors, write_bytes, write_text
+from paddlefcn.refine.map_units import MapTransform
+from paddlefcn.refine.polygons import geojson, labelme
 from paddlefcn.visualize import class_colours, colourize, overlay, tint, write_picture
 
+POLYGON_ENDINGS = {"geojson": ".geojson", "labelme": ".json"}
+_MOST_POLYGON_PIXELS = 1 << 27  # of a map; outlines need some twenty bytes for each
 OVERLAY_SIDE = 2048  # pixels; what a viewer opens at once
 _DRAWING = threading.Lock()  # matplotlib shares its fonts between threads without one
 
@@ -31,6 +39,17 @@ class Wanted:
     overlay: bool = True
     figure: bool = False
     probabilities: bool = False
+    confidence: bool = False
+    polygons: str | None = None
+    simplify: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.polygons is not None and self.polygons not in POLYGON_ENDINGS:
+            raise UserError(f"--polygons {self.polygons}: expected {' or '.join(POLYGON_ENDINGS)}")
+        if not 0 <= self.simplify <= 1000:
+            raise UserError(f"--simplify {self.simplify:g}: expected pixels, 0 to 1000")
+        if self.simplify and self.polygons is None:
+            raise UserError("--simplify is about outlines; add --polygons geojson or labelme")
 
     @property
     def endings(self) -> list[str]:
@@ -40,6 +59,8 @@ class Wanted:
             *(["_overlay.png"] if self.overlay else []),
             *(["_figure.png"] if self.figure else []),
             *(["_probabilities.npy"] if self.probabilities else []),
+            *(["_confidence.png"] if self.confidence else []),
+            *([POLYGON_ENDINGS[self.polygons]] if self.polygons else []),
         ]
 
 
@@ -79,7 +100,7 @@ def _write_png_rows(
     deep = np.dtype(dtype).itemsize > 1
     partial = path.with_name(f".{path.name}.partial")
     packer = zlib.compressobj(6)
-    with said(path):
+    with naming_errors(path):
         try:
             with open(partial, "wb") as stream:
                 stream.write(b"\x89PNG\r\n\x1a\n")
@@ -136,6 +157,51 @@ def write_extras(
         with _DRAWING:
             tinted = tint(image, labels, classes)
             figure(image, colourize(labels, classes), tinted, present[:20], classes, path)
+
+
+def write_confidence(
+    stem: Path, probabilities: np.ndarray | None, wanted: Wanted, georeference: Georeference | None
+) -> None:
+    """NAME_confidence.png (.tif with a place on Earth): the highest probability, 0 to 255 for 0 to 1."""
+    if not wanted.confidence or probabilities is None:
+        return
+    grey = np.rint(probabilities.max(axis=0) * 255).astype(np.uint8)
+    if georeference is None:
+        buffer = io.BytesIO()
+        Image.fromarray(grey).save(buffer, "PNG")
+        write_bytes(stem.with_name(f"{stem.name}_confidence.png"), buffer.getvalue())
+        return
+    path = stem.with_name(f"{stem.name}_confidence.tif")
+    with TiffWriter(path, *grey.shape, dtype=np.uint8, georeference=georeference) as out:
+        out.write_rows(grey)
+
+
+def write_polygons(
+    stem: Path,
+    image: Path,
+    labels: np.ndarray,
+    classes: Classes,
+    wanted: Wanted,
+    transform: MapTransform | None,
+) -> None:
+    """NAME.geojson, or NAME.json for labelme, as wanted.
+
+    Raises:
+        DataError: the label map is too large.
+    """
+    if wanted.polygons is None:
+        return
+    if labels.size > _MOST_POLYGON_PIXELS:
+        most = f"{_MOST_POLYGON_PIXELS // 1_000_000} million"
+        raise DataError(f"image {image}: {labels.size} pixels are too many for --polygons ({most}); crop it")
+    if wanted.polygons == "geojson":
+        tree = geojson(labels, classes, transform, simplify=wanted.simplify)
+    else:
+        place = Path(os.path.relpath(image, stem.parent)).as_posix()
+        tree = labelme(labels, classes, place, simplify=wanted.simplify)
+    write_text(
+        stem.with_name(f"{stem.name}{POLYGON_ENDINGS[wanted.polygons]}"), json.dumps(tree, ensure_ascii=False)
+    )
 
 
 def reduced(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn import runtime as environment
 from paddlefcn.errors import UserError
+from paddlefcn.refine.settings import RefineOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from paddlefcn.classes import Classes
     from paddlefcn.config import Config
     from paddlefcn.deploy.inputs import Inputs
     from paddlefcn.deploy.job import Network
     from paddlefcn.deploy.pictures import Wanted
     from paddlefcn.inference import Inference
+    from paddlefcn.preprocess import Preprocess
+    from paddlefcn.refine.refinement import Refinement
+    from paddlefcn.refine.settings import RefineSettings
 
 
 def predict(
@@ -31,6 +37,9 @@ def predict(
     figure: bool = False,
     overlay: bool = True,
     probabilities: bool = False,
+    refine: RefineOptions | None = None,
+    polygons: str | None = None,
+    simplify: float = 0.0,
     overwrite: bool = False,
     resume: bool = False,
     device: str | None = None,
@@ -48,6 +57,9 @@ def predict(
         figure: whether a picture with image, map, overlay and shares is written for each image too.
         overlay: whether NAME_overlay.png is written.
         probabilities: whether NAME_probabilities.npy is, float16 [num_classes, H, W].
+        refine: CRF, small components, unsure pixels, a map of the confidence; nothing of it if not given.
+        polygons: "geojson" or "labelme": NAME.geojson with map coordinates, or NAME.json, too.
+        simplify: how many pixels the outlines in these may leave those of the label map.
         overwrite: whether what is in `output` is removed first.
         resume: whether a prediction that was stopped there goes on; one of other weights or options is
             refused.
@@ -62,8 +74,9 @@ def predict(
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
     from paddlefcn.deploy.pictures import Wanted
 
-    wanted = Wanted(overlay=overlay, figure=figure, probabilities=probabilities)
-    _check_tile(tile, wanted, inference)
+    refine = refine or RefineOptions()
+    wanted = Wanted(overlay, figure, probabilities, refine.confidence, polygons, simplify)
+    _check_tile(tile, wanted, inference is not None and type(inference).__name__ != "WholeImage")
     keep_sources(output, [*given_paths(inputs), weights, config.file])
     found = find_inputs(inputs, output, wanted.endings)
     environment.select_device(device)
@@ -72,8 +85,9 @@ def predict(
     from paddlefcn.weights import resolve_weights
 
     validate(config)
-    network = _trained(config, weights, inference, wanted, tile)
-    how = [config.to_yaml(), checksum(resolve_weights(weights)), _describe(inference), tile, repr(wanted)]
+    network = _trained(config, weights, inference, wanted, tile, refine)
+    options = repr((wanted, refine))
+    how = [config.to_yaml(), checksum(resolve_weights(weights)), _describe(inference), tile, options]
     return _run(network, found, output, wanted, how, tile=tile, overwrite=overwrite, resume=resume)
 
 
@@ -82,10 +96,15 @@ def infer(
     inputs: Inputs,
     output: str | Path,
     *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     tile: int | None = None,
     figure: bool = False,
     overlay: bool = True,
     probabilities: bool = False,
+    refine: RefineOptions | None = None,
+    polygons: str | None = None,
+    simplify: float = 0.0,
     overwrite: bool = False,
     resume: bool = False,
     device: str | None = None,
@@ -97,6 +116,8 @@ def infer(
 
     Args:
         model_dir: a folder that `export` wrote.
+        scales: sizes of the image whose class probabilities are averaged.
+        flip: whether each is also seen mirrored.
         onednn: whether a CPU uses oneDNN.
         threads: threads of a CPU; all cores if not given.
         runtime: the engine, of those that passed the gate; "auto" is the fastest of them that is installed.
@@ -106,48 +127,63 @@ def infer(
     from paddlefcn.deploy.pictures import Wanted
     from paddlefcn.files import checksum
 
-    wanted = Wanted(overlay=overlay, figure=figure, probabilities=probabilities)
-    _check_tile(tile, wanted, None)
+    refine = refine or RefineOptions()
+    wanted = Wanted(overlay, figure, probabilities, refine.confidence, polygons, simplify)
+    several = flip or tuple(scales) != (1.0,)
+    _check_tile(tile, wanted, several)
     deployment = load_deployment(model_dir)  # what is wrong with the folder is said before paddle is loaded
     keep_sources(output, [*given_paths(inputs), model_dir])
     found = find_inputs(inputs, output, wanted.endings)
     if deployment.target.outputs == "labels":
-        if probabilities:
-            raise UserError("--probabilities: this export returns class ids; export with --outputs logits")
+        if probabilities or several or refine.needs_scores:
+            raise UserError(
+                "this export returns class ids; --probabilities, --multi-scale, --flip and what is done with "
+                "probabilities need one with --outputs logits"
+            )
         if tile and deployment.tiling is not None and not deployment.tiling.exact:
             raise UserError("--tile: this network's tiles are blended, which needs --outputs logits")
     from paddlefcn.deploy.job import Network
     from paddlefcn.deploy.predictor import Predictor, choose_engine
+    from paddlefcn.deploy.scales import AveragedScales
 
     engine = choose_engine(deployment, runtime, onednn)
     chosen = environment.select_device(device) if engine in ("onednn", "native") else device or "cpu"
     predictor = Predictor(deployment, chosen, onednn=onednn, threads=threads, runtime=engine)
     print(f"runtime {engine}, {deployment.target.precision}", flush=True)
     network = Network(
-        run=predictor.run,
-        gives=deployment.target.outputs,
+        run=AveragedScales(predictor.run, scales, flip) if several else predictor.run,
+        gives="probabilities" if several else deployment.target.outputs,
         preprocess=deployment.preprocess,
         classes=deployment.classes,
         max_pixels=deployment.max_pixels,
         tiling=deployment.tiling,
+        refinement=_refinement(deployment.refine, refine, deployment.preprocess, deployment.classes),
     )
-    how = [checksum(Path(model_dir) / DEPLOY_FILE), engine, tile, repr(wanted)]
+    options = repr((wanted, refine, tuple(scales), flip))
+    how = [checksum(Path(model_dir) / DEPLOY_FILE), engine, tile, options]
     return _run(network, found, output, wanted, how, tile=tile, overwrite=overwrite, resume=resume)
 
 
-def _check_tile(tile: int | None, wanted: Wanted, inference: Inference | None) -> None:
+def _check_tile(tile: int | None, wanted: Wanted, otherwise: bool) -> None:
+    """`otherwise`: whether the network is not to see each tile once and whole."""
     if tile is None:
         return
     if not 1 <= tile <= 1 << 16:
         raise UserError(f"--tile {tile}: expected 1 to 65536 pixels")
-    if wanted.probabilities:
-        raise UserError("--tile goes without --probabilities: they would not fit into memory")
-    if inference is not None and type(inference).__name__ != "WholeImage":
+    if wanted.probabilities or wanted.confidence:
+        option = "--probabilities" if wanted.probabilities else "--confidence"
+        raise UserError(f"--tile goes without {option}: memory would not hold them")
+    if otherwise:
         raise UserError("--tile goes without --sliding, --multi-scale and --flip")
 
 
 def _trained(
-    config: Config, weights: str | Path, inference: Inference | None, wanted: Wanted, tile: int | None
+    config: Config,
+    weights: str | Path,
+    inference: Inference | None,
+    wanted: Wanted,
+    tile: int | None,
+    refine: RefineOptions,
 ) -> Network:
     """The trained network as the job wants it: scores, or class ids where scores of an image are too many."""
     import paddle
@@ -164,6 +200,7 @@ def _trained(
     tiling = find_tiling(model, preprocess.channels) if tile and not preprocess.resize else None
     # windows are decided band by band, so that an image of any size takes the memory of a row of windows
     by_bands = isinstance(how, SlidingWindow) and not preprocess.resize and not wanted.probabilities
+    by_bands = by_bands and not refine.needs_scores
 
     def run(batch: np.ndarray) -> np.ndarray:
         image = paddle.to_tensor(batch)
@@ -177,7 +214,17 @@ def _trained(
         max_pixels=config.data.max_pixels,
         tiling=tiling,
         batch=1,
+        refinement=_refinement(config.refine, refine, preprocess, config.classes),
     )
+
+
+def _refinement(
+    settings: RefineSettings, options: RefineOptions, preprocess: Preprocess, classes: Classes
+) -> Refinement:
+    from paddlefcn.refine.refinement import Refinement, white_of
+
+    white = white_of(preprocess.normalize.scale, preprocess.normalize.mean)
+    return Refinement(settings, options, classes.ignore_index, white)
 
 
 def _describe(inference: Any) -> Any:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from paddlefcn.bars import bar
 from paddlefcn.classes import Classes
 from paddlefcn.data.images import match_channels
 from paddlefcn.data.scenes import Scene, open_scene
 from paddlefcn.deploy.inputs import Input
 from paddlefcn.deploy.journal import Journal, stamp
-from paddlefcn.deploy.pictures import OVERLAY_SIDE, Wanted, summary, write_extras, write_label_rows
+from paddlefcn.deploy.pictures import (
+    OVERLAY_SIDE,
+    Wanted,
+    summary,
+    write_extras,
+    write_label_rows,
+    write_polygons,
+)
 from paddlefcn.deploy.tiling import Tiling, label_bands
 from paddlefcn.errors import DataError
-from paddlefcn.files import said, write_text
+from paddlefcn.files import naming_errors, write_text
 from paddlefcn.preprocess import Preprocess
+from paddlefcn.refine.components import remove_small_by_windows
+from paddlefcn.refine.map_units import MapTransform
+from paddlefcn.refine.refinement import Refinement
 
 _BAND_BYTES = 64 << 20
 
@@ -35,6 +45,7 @@ def predict_scene(
     classes: Classes,
     tiling: Tiling,
     tile: int,
+    refinement: Refinement,
     max_pixels: int,
 ) -> dict[str, Any]:
     """Predicts one image in tiles and writes its files; returns its entry in shares.json.
@@ -48,16 +59,23 @@ def predict_scene(
     stem = journal.folder / item.name
     stem.parent.mkdir(parents=True, exist_ok=True)
     with open_scene(item.file, max_pixels=max_pixels) as scene:
-        rows = _FinishedRows(stem, item.file, scene.width, len(classes))
+        transform = MapTransform.from_georeference(scene.georeference)
+        area = refinement.options.min_area
+        smallest = area.pixels(transform) if area is not None else 0.0
+        highest = max(len(classes) - 1, classes.ignore_index if refinement.options.min_confidence else 0)
+        rows = _FinishedRows(stem, item.file, scene.width, highest)
         seen = _Matched(scene, preprocess.channels, item.file)
         _check_range(seen, preprocess)
-        _predict_rows(seen, rows, run, preprocess, tiling, tile, item.name)
+        _predict_rows(seen, rows, run, preprocess, tiling, tile, item.name, refinement)
+        rows.remove_small(smallest, classes.ignore_index)
         size, dtype = (scene.height, scene.width), rows.dtype
         write_label_rows(stem, rows.bands(), size, dtype, classes, scene.georeference)
         counts = sum(
-            (np.bincount(band.ravel(), minlength=len(classes)) for band in rows.bands()),
-            np.zeros(len(classes), np.int64),
+            (np.bincount(band.ravel(), minlength=highest + 1) for band in rows.bands()),
+            np.zeros(highest + 1, np.int64),
         )
+        if wanted.polygons:
+            write_polygons(stem, item.file, rows.labels(), classes, wanted, transform)
         if wanted.overlay or wanted.figure:
             image, labels = _reduced(seen, rows, OVERLAY_SIDE)
             write_extras(stem, image, labels, classes, wanted)
@@ -73,14 +91,21 @@ def _predict_rows(
     tiling: Tiling,
     tile: int,
     name: str,
+    refinement: Refinement,
 ) -> None:
     inside = tiling.inside(tile)
     across, down = -(-scene.width // inside), -(-scene.height // inside)
     done = rows.count // inside * across
-    quiet = not sys.stderr.isatty() or across * down == 1
-    with tqdm(total=across * down, initial=done, desc=name, unit="tile", disable=quiet, leave=False) as bar:
+    with bar(across * down, name, "tile", initial=done, quiet=across * down == 1) as steps:
         bands = label_bands(
-            scene, run, preprocess.normalize, tiling, tile, start=rows.count, on_tile=lambda: bar.update()
+            scene,
+            run,
+            preprocess.normalize,
+            tiling,
+            tile,
+            start=rows.count,
+            on_tile=lambda: steps.update(),
+            refinement=refinement,
         )
         if rows.count < scene.height:
             for band in bands:
@@ -102,22 +127,23 @@ class _Matched:
 class _FinishedRows:
     """Class ids of the rows that are done, in a hidden file; as many as a stopped prediction left of it."""
 
-    def __init__(self, stem: Path, source: Path, width: int, num_classes: int) -> None:
+    def __init__(self, stem: Path, source: Path, width: int, highest: int) -> None:
         self.path = stem.with_name(f".{stem.name}.rows")
         self._note = stem.with_name(f".{stem.name}.rows.json")
+        self._cleaned = stem.with_name(f".{stem.name}.rows.cleaned")
         self.width = width
-        self.dtype = np.dtype(np.uint8 if num_classes <= 256 else np.int32)
+        self.dtype = np.dtype(np.uint8 if highest <= 255 else np.int32)
         note = json.dumps({"stamp": stamp(source), "width": width})
         self.count = 0
         if self._note.is_file() and self.path.is_file() and self._note.read_text() == note:
             self.count = self.path.stat().st_size // (width * self.dtype.itemsize)
-        with said(self.path):
+        with naming_errors(self.path):
             write_text(self._note, note)
             with open(self.path, "ab") as stream:  # a row that was cut short is taken off
                 stream.truncate(self.count * width * self.dtype.itemsize)
 
     def append(self, band: np.ndarray) -> None:
-        with said(self.path), open(self.path, "ab") as stream:
+        with naming_errors(self.path), open(self.path, "ab") as stream:
             stream.write(np.ascontiguousarray(band, self.dtype).tobytes())
         self.count += len(band)
 
@@ -128,9 +154,25 @@ class _FinishedRows:
             while content := stream.read(rows * self.width * self.dtype.itemsize):
                 yield np.frombuffer(content, self.dtype).reshape(-1, self.width)
 
+    def labels(self) -> np.ndarray:
+        """All rows [count, width], read from the file as they are used."""
+        return np.memmap(self.path, self.dtype, "r", shape=(self.count, self.width))
+
+    def remove_small(self, min_area: float, ignore_index: int) -> None:
+        """Takes small components out, in a second file that replaces the first."""
+        if min_area <= 1 or not self.count:
+            return
+        with naming_errors(self._cleaned):
+            out = np.memmap(self._cleaned, self.dtype, "w+", shape=(self.count, self.width))
+            remove_small_by_windows(self.labels(), out, min_area, ignore_index)
+            out.flush()
+            del out
+            os.replace(self._cleaned, self.path)
+
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
+        self._cleaned.unlink(missing_ok=True)
 
 
 def _check_range(scene: _Matched, preprocess: Preprocess) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from paddlefcn.data.scenes import Scene
 from paddlefcn.label_maps import label_map, softmax
+from paddlefcn.refine.refinement import Refinement
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def label_bands(
     *,
     start: int = 0,
     on_tile: Callable[[], None] | None = None,
+    refinement: Refinement | None = None,
 ) -> Iterator[np.ndarray]:
     """The class ids of a scene as bands [rows, width] from top to bottom.
 
@@ -108,6 +110,8 @@ def label_bands(
         tile: side of a tile's inside; rounded up to the network's stride.
         start: the row of the image to begin with, the end of an earlier band.
         on_tile: called after each tile.
+        refinement: what makes class ids of logits, a tile with its margin at a time; small components are
+            not its business here.
 
     Memory: the image of two tiles with their margins and the scores of one; where `tiling` is not exact,
     the scores of a row of windows.
@@ -115,14 +119,16 @@ def label_bands(
     inside, margin = tiling.inside(tile), tiling.margin(tile)
     rows = rows_of_windows(scene.height, scene.width, inside, margin, start)
     if not tiling.exact:
-        yield from _blended_bands(scene, run, prepare, inside, margin, start, on_tile)
+        yield from _blended_bands(scene, run, prepare, inside, margin, start, on_tile, refinement)
         return
     with _Ahead(scene, prepare) as ahead:
         for row in rows:
             band: np.ndarray | None = None
-            for window, image in ahead.read(row):
+            for window, pixels, image in ahead.read(row):
                 scores = run(image[None])[0]
-                labels = _inside_labels(scores, window)
+                if refinement is not None and refinement.options.needs_scores:
+                    scores = refinement.probabilities(pixels, scores, gives="logits")
+                labels = _inside_labels(scores, window, refinement)
                 if band is None:
                     band = np.empty((labels.shape[0], scene.width), labels.dtype)
                 band[:, window.left : window.right] = labels
@@ -132,11 +138,18 @@ def label_bands(
             yield band
 
 
-def _inside_labels(scores: np.ndarray, window: Window) -> np.ndarray:
+def _inside_labels(scores: np.ndarray, window: Window, refinement: Refinement | None) -> np.ndarray:
     top, left = window.top - window.outer_top, window.left - window.outer_left
     rows = slice(top, top + window.bottom - window.top)
     columns = slice(left, left + window.right - window.left)
-    return scores[rows, columns] if scores.ndim == 2 else label_map(scores[:, rows, columns])
+    if scores.ndim == 2:
+        return scores[rows, columns]
+    return _labels(scores[:, rows, columns], refinement)
+
+
+def _labels(scores: np.ndarray, refinement: Refinement | None) -> np.ndarray:
+    """Of logits, or of probabilities where unsure pixels are left out."""
+    return label_map(scores) if refinement is None else refinement.sure_labels(scores)
 
 
 def _blended_bands(
@@ -147,6 +160,7 @@ def _blended_bands(
     margin: int,
     start: int,
     on_tile: Callable[[], None] | None,
+    refinement: Refinement | None,
 ) -> Iterator[np.ndarray]:
     """Probabilities of overlapping windows, weighted less and less towards a window's edge."""
     total: np.ndarray | None = None  # [num_classes, rows, width] from the row `done` on
@@ -157,8 +171,12 @@ def _blended_bands(
     with _Ahead(scene, prepare) as ahead:
         for row in rows_of_windows(scene.height, scene.width, inside, margin, begin):
             bottom = row[0].outer_bottom
-            for window, image in ahead.read(row):
-                scores = softmax(run(image[None])[0])
+            for window, pixels, image in ahead.read(row):
+                scores = run(image[None])[0]
+                if refinement is not None and refinement.options.needs_scores:
+                    scores = refinement.probabilities(pixels, scores, gives="logits")
+                else:
+                    scores = softmax(scores)
                 if total is None:
                     total = np.zeros((len(scores), 0, scene.width), np.float32)
                 total, weight = _with_rows(total, weight, bottom - done)
@@ -174,7 +192,7 @@ def _blended_bands(
             final = (scene.height if bottom == scene.height else row[0].bottom - margin) - done
             first = max(0, start - done)
             if final > first:
-                yield label_map(total[:, first:final] / weight[first:final])
+                yield _labels(total[:, first:final] / weight[first:final], refinement)
             total, weight, done = total[:, final:].copy(), weight[final:].copy(), done + final
 
 
@@ -213,15 +231,16 @@ class _Ahead:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def read(self, row: list[Window]) -> Iterator[tuple[Window, np.ndarray]]:
-        """Each window of the row with its prepared image [C, h, w]."""
+    def read(self, row: list[Window]) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+        """Each window of the row with its pixels [h, w, C], and prepared [C, h, w]."""
         pending = self._pool.submit(self._window, row[0])
         for index, window in enumerate(row):
-            image = pending.result()
+            pixels, image = pending.result()
             if index + 1 < len(row):
                 pending = self._pool.submit(self._window, row[index + 1])
-            yield window, image
+            yield window, pixels, image
 
-    def _window(self, window: Window) -> np.ndarray:
+    def _window(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         height, width = window.outer_bottom - window.outer_top, window.outer_right - window.outer_left
-        return self._prepare(self._scene.read_window(window.outer_top, window.outer_left, height, width))
+        pixels = self._scene.read_window(window.outer_top, window.outer_left, height, width)
+        return pixels, self._prepare(pixels)

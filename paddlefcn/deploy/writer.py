@@ -35,7 +35,7 @@ from paddlefcn.deploy.predictor import Predictor
 from paddlefcn.deploy.programs import OPSET, write_program
 from paddlefcn.deploy.targets import Target
 from paddlefcn.errors import ConfigError, OutputError, RunError
-from paddlefcn.files import checksum, said
+from paddlefcn.files import checksum, naming_errors
 from paddlefcn.inference import eval_mode
 from paddlefcn.label_maps import label_map
 
@@ -99,11 +99,11 @@ def write_export(
     _check_wishes(deployment, target, examples)
     hidden = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(hidden, ignore_errors=True)
-    with said(folder):
+    with naming_errors(folder):
         hidden.mkdir(parents=True)
     say = on_parity or (lambda found: None)
     try:
-        with eval_mode(model), said(folder):
+        with eval_mode(model), naming_errors(folder):
             calibration = (
                 [deployment.preprocess(image)[None] for image in examples.images] if examples else []
             )
@@ -115,7 +115,7 @@ def write_export(
             figures = prove(model, deployment, hidden, target, examples, say)
             scores = _scores(model, deployment, hidden, target, examples, say)
         tree = _tree(written, figures, scores)
-        with said(folder):
+        with naming_errors(folder):
             _write_deploy_file(hidden, tree)
             _put_in_place(hidden, folder)
     finally:

@@ -17,6 +17,7 @@ from safetensors import numpy as safetensors
 
 from paddlefcn.errors import WeightsError
 from paddlefcn.files import damage, read_text, recover_folder, replace_in_folder, write_folder, write_text
+from paddlefcn.weights.safetensors_file import write_safetensors
 
 if TYPE_CHECKING:
     from paddlefcn.engine.averaging import Average
@@ -99,9 +100,7 @@ class Checkpoints:
         self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]
     ) -> dict[str, bytes]:
         return {
-            "model.safetensors": safetensors.save(
-                {name: np.ascontiguousarray(value) for name, value in weights.items()}, self.metadata
-            ),
+            "model.safetensors": _safetensors(weights, self.metadata),
             "training.npz": _npz(training),
             "state.json": _state_json(state),
         }
@@ -142,6 +141,12 @@ class Checkpoints:
 
 def _state_json(state: State) -> bytes:
     return json.dumps(dataclasses.asdict(state), indent=1).encode()
+
+
+def _safetensors(weights: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    stream = io.BytesIO()
+    write_safetensors(stream, weights, metadata)
+    return stream.getvalue()
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from paddle import Tensor, nn
 from paddlefcn.data.loader import read_ahead
 from paddlefcn.inference import Inference, WholeImage, eval_mode
 from paddlefcn.label_maps import label_map
-from paddlefcn.metrics import ConfusionMatrix, Scores
+from paddlefcn.metrics import ConfusionMatrix, Scores, scored_pixels
 
 if TYPE_CHECKING:
     from paddlefcn.data.datasets import Sample, SegmentationDataset
@@ -56,6 +57,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     on_image: Callable[[ImageResult], None] | None = None,
     bad: dict[str, str] | None = None,
+    decide: Callable[[int, np.ndarray], np.ndarray] | None = None,
 ) -> Evaluation:
     """Runs the network in eval mode over every image and scores it; modes are put back afterwards.
 
@@ -72,6 +74,8 @@ def evaluate(
         progress: called with (images done, images in all) after each image.
         on_image: called with each image's result, in the order of the data set.
         bad: if given, pairs that cannot be used are noted here (name -> message) and left out.
+        decide: (index of the image, scores [C, h, w]) -> class ids [H, W] at the label's size; the highest
+            score if not given. Pixels of ignore_index in it are not scored.
 
     Raises:
         DataError: an image or a mask cannot be used, and `bad` is not given.
@@ -84,8 +88,10 @@ def evaluate(
     with eval_mode(model):
         for done, (index, image, label, sample) in enumerate(pairs, start=1):
             tensor = paddle.to_tensor(image[None])
-            pred, value = _predicted(model, tensor, label, run, loss)
-            matrix.update(pred, label)
+            pred, value = _predicted(
+                model, tensor, label, run, loss, partial(decide, index) if decide else None
+            )
+            matrix.update(*scored_pixels(pred, label, reader.ignore_index))
             losses += [] if value is None else [value]
             if on_image is not None:
                 on_image(ImageResult(index, sample, pred, label))
@@ -114,15 +120,19 @@ def _predicted(
     label: np.ndarray,
     inference: Inference,
     loss: Callable[[Tensor, Tensor], Tensor] | None,
+    decide: Callable[[np.ndarray], np.ndarray] | None,
 ) -> tuple[np.ndarray, float | None]:
     """The label map at the label's size, and the loss there if one is asked for."""
     size = (label.shape[0], label.shape[1])
-    if loss is None:
+    if loss is None and decide is None:
         return predict_label_map(model, image, inference, size), None
     scores = inference(model, image)
+    pred = label_map(scores.numpy()[0], size) if decide is None else decide(scores.numpy()[0])
+    if loss is None:
+        return pred, None
     logits = paddle.log(scores.clip(min=1e-12)) if inference.probabilities else scores
     if tuple(logits.shape[2:]) != size:
         logits = F.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
     with paddle.no_grad():
         value = loss(logits, paddle.to_tensor(label[None].astype(np.int64)))
-    return label_map(scores.numpy()[0], size), float(value.item())
+    return pred, float(value.item())

@@ -6,9 +6,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
+
+from paddlefcn.bars import say_above
 
 T = TypeVar("T")
 
@@ -79,8 +81,7 @@ class TrainingProgress:
         """A line for the reader, above the bar, and for train.log."""
         self.log(line)
         if on_screen:
-            tqdm.write(line, file=sys.stdout)
-            sys.stdout.flush()
+            say_above(line)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -93,26 +94,6 @@ class TrainingProgress:
 
     def close(self) -> None:
         self._bar.close()
-
-
-class Steps:
-    """A short bar over known steps (images to read, to score, to predict); silent off a terminal."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self._bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=self.what, leave=False, disable=None, dynamic_ncols=True)
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self.close()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def clock_time(seconds: float) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from paddlefcn.data.images import read_image
 from paddlefcn.engine.visual_log import VisualLog
 from paddlefcn.errors import DataError, OutputError, RunError
-from paddlefcn.files import said, write_text
+from paddlefcn.files import naming_errors, write_text
 from paddlefcn.visualize import write_picture
 
 Record = dict[str, Any]
@@ -176,17 +176,17 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with said(path):
+        with naming_errors(path):
             self._stream = open(path, "ab", buffering=0)  # noqa: SIM115 - held as long as the run
 
     def append(self, line: str) -> None:
         rest = memoryview(line.encode("utf-8", "replace"))
-        with said(self.path):
+        with naming_errors(self.path):
             while rest:
                 rest = rest[self._stream.write(rest) :]
 
     def sync(self) -> None:
-        with said(self.path):
+        with naming_errors(self.path):
             os.fsync(self._stream.fileno())
 
     def close(self) -> None:

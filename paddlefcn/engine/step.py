@@ -72,7 +72,7 @@ class TrainStep:
         else:
             for buffer, value in statistics:  # the forward pass has spoilt BatchNorm's running values
                 buffer.set_value(value)
-        self.optimizer.clear_grad()
+        self.optimizer.clear_grad(set_to_zero=False)  # zeroed gradients would be kept, and added to
         self.mark("update")
         return result
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paddlefcn.bars import Steps
 from paddlefcn.engine.evaluate import Evaluation, ImageResult, evaluate
-from paddlefcn.engine.progress import Steps
 from paddlefcn.visualize import preview
 
 if TYPE_CHECKING:

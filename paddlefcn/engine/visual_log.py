@@ -12,7 +12,7 @@ from typing import Any
 
 from visualdl import LogWriter
 
-from paddlefcn.files import said
+from paddlefcn.files import naming_errors
 
 
 class _RecordFile:
@@ -20,14 +20,14 @@ class _RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with said(path):
+        with naming_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # unbuffered: a record is written or it is an error here, and closing has nothing left to fail at
             self._stream = open(path, "wb", buffering=0)  # noqa: SIM115 - held as long as the run
 
     def add_record(self, record: Any) -> None:
         content = record.SerializeToString()
-        with said(self.path):
+        with naming_errors(self.path):
             rest = memoryview(struct.pack("<Q", len(content)) + content)
             while rest:
                 rest = rest[self._stream.write(rest) :]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from paddlefcn.layers.blocks import NORMS, CeilMaxPool, ConvBNReLU, convolution
+from paddlefcn.layers.blocks import NORMS, CeilMaxPool, ConvBNReLU, SeparableConvBNReLU, convolution
 from paddlefcn.layers.export_form import use_export_form
+from paddlefcn.layers.resizing import AdaptiveMean, Resize, WindowMean
 from paddlefcn.layers.sizes import crop_like, spatial_size
+from paddlefcn.layers.unpooling import IndexedMaxPool, Unpool
 from paddlefcn.layers.upsampling import UPSAMPLE_MODES, Upsample, bilinear_kernel
 
 __all__ = [
     "NORMS",
     "UPSAMPLE_MODES",
+    "AdaptiveMean",
     "CeilMaxPool",
     "ConvBNReLU",
+    "IndexedMaxPool",
+    "Resize",
+    "SeparableConvBNReLU",
+    "Unpool",
     "Upsample",
+    "WindowMean",
     "bilinear_kernel",
     "convolution",
     "crop_like",

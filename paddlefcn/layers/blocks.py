@@ -6,6 +6,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddlefcn.errors import UserError
+
 # every layer whose scale and shift are a normalisation's: what weight decay may leave alone
 NORMS = (
     nn.BatchNorm1D,
@@ -84,7 +86,39 @@ class ConvBNReLU(nn.Layer):
         self.bn = nn.BatchNorm2D(out_channels) if batch_norm else nn.Identity()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        x = self.conv(x)
+        if self.training and isinstance(self.bn, nn.BatchNorm2D):
+            _check_several(x)
+        return F.relu(self.bn(x))
+
+
+def _check_several(x: paddle.Tensor) -> None:
+    """UserError for BatchNorm in training over a single value a channel, whose result is its shift alone."""
+    if paddle.in_dynamic_mode() and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        raise UserError(
+            "BatchNorm in training sees a single value a channel (one image, reduced to one cell), "
+            "and would learn from noise; set train.batch_size to 2 or more, or larger crops"
+        )
+
+
+class SeparableConvBNReLU(nn.Layer):
+    """3x3 depthwise and 1x1 convolution, BatchNorm behind both: ``[N,in,H,W] -> [N,out,H,W]``."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, dilation: int = 1, inner_relu: bool = True
+    ) -> None:
+        """``inner_relu``: whether ReLU follows the depthwise convolution too, as in DeepLab's own code."""
+        super().__init__()
+        self.depthwise = convolution(
+            in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False
+        )
+        self.bn = nn.BatchNorm2D(in_channels)
+        self.pointwise = ConvBNReLU(in_channels, out_channels, 1)
+        self.inner_relu = inner_relu
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        x = self.bn(self.depthwise(x))
+        return self.pointwise(F.relu(x) if self.inner_relu else x)
 
 
 class CeilMaxPool(nn.Layer):

@@ -74,6 +74,10 @@ class Upsample(nn.Layer):
                 attr=paddle.ParamAttr(initializer=nn.initializer.Assign(start), trainable=learn),
             )
 
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of the layer."""
+        return f"{self.channels}, factor={self.factor}, mode={self.mode}, kernel={self.kernel}"
+
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.mode == "transposed":
             return F.conv2d_transpose(

@@ -6,8 +6,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from paddlefcn.backbones import BACKBONES
 from paddlefcn.models.base import SegmentationModel
+from paddlefcn.models.deeplabv3 import DeepLabV3
+from paddlefcn.models.deeplabv3plus import DeepLabV3Plus
 from paddlefcn.models.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
+from paddlefcn.models.fcn_head import FCNHead
+from paddlefcn.models.lraspp import LRASPP
+from paddlefcn.models.pspnet import PSPNet
 from paddlefcn.models.published_fcn import (
     FCNAlexNet,
     PublishedFCN8s,
@@ -16,6 +22,9 @@ from paddlefcn.models.published_fcn import (
     PublishedFCN32s,
     published,
 )
+from paddlefcn.models.segnet import SegNet
+from paddlefcn.models.unet import UNet
+from paddlefcn.models.unet_plusplus import UNetPlusPlus
 
 MODELS: dict[str, type[SegmentationModel]] = {
     "FCN32s": FCN32s,
@@ -27,45 +36,67 @@ MODELS: dict[str, type[SegmentationModel]] = {
     "PublishedFCN8s": PublishedFCN8s,
     "PublishedFCN8sAtOnce": PublishedFCN8sAtOnce,
     "FCNAlexNet": FCNAlexNet,
+    "DeepLabV3": DeepLabV3,
+    "DeepLabV3Plus": DeepLabV3Plus,
+    "FCNHead": FCNHead,
+    "LRASPP": LRASPP,
+    "PSPNet": PSPNet,
+    "SegNet": SegNet,
+    "UNet": UNet,
+    "UNetPlusPlus": UNetPlusPlus,
 }
 
 Arguments = dict[str, Any]
 
 
 def resolve(
-    name: str, arguments: Mapping[str, Any], backbone: Mapping[str, Any]
+    name: str, arguments: Mapping[str, Any], kind: str, backbone: Mapping[str, Any]
 ) -> tuple[str, Arguments, Arguments]:
     """What a `model` section means: the model's name, its arguments, and those of its backbone.
 
-    `padding: reference` names the published network; what a model needs its backbone to be is added to the
-    backbone's arguments; a backbone with `batch_norm: false` means the model's own layers too. Raises
-    ValueError for what contradicts the model.
+    `kind`: the backbone's name. `padding: reference` names the published network; what a model needs its
+    backbone to be, and what its paper builds it with, is added to the backbone's arguments; a backbone with
+    `batch_norm: false` means the model's own layers too. Raises ValueError for what contradicts the model.
     """
     name, arguments = published(name, arguments)
-    if name not in MODELS:
+    if name not in MODELS or kind not in BACKBONES:
         return name, arguments, dict(backbone)
-    for key, needed in MODELS[name].backbone_arguments.items():
+    model, takes = MODELS[name], inspect.signature(BACKBONES[kind]).parameters
+    for key, needed in model.backbone_arguments.items():
         if backbone.get(key, needed) != needed:
             raise ValueError(
                 f"backbone.{key}: got {backbone[key]!r}, but {name} stands on one with {needed!r}"
             )
-    takes_norm = "batch_norm" in inspect.signature(MODELS[name]).parameters
+    defaults = {
+        key: value
+        for key, value in model.backbone_defaults.items()
+        if key in takes and (key == "output_stride" or kind == model.default_backbone)
+    }
+    takes_norm = "batch_norm" in inspect.signature(model).parameters
     if backbone.get("batch_norm") is False and takes_norm:
         arguments.setdefault("batch_norm", False)
-    return name, arguments, {**MODELS[name].backbone_arguments, **backbone}
+    return name, arguments, {**defaults, **model.backbone_arguments, **backbone}
 
 
 __all__ = [
+    "LRASPP",
     "MODELS",
+    "DeepLabV3",
+    "DeepLabV3Plus",
     "FCN8s",
     "FCN8sAtOnce",
     "FCN16s",
     "FCN32s",
     "FCNAlexNet",
+    "FCNHead",
+    "PSPNet",
     "PublishedFCN8s",
     "PublishedFCN8sAtOnce",
     "PublishedFCN16s",
     "PublishedFCN32s",
+    "SegNet",
     "SegmentationModel",
+    "UNet",
+    "UNetPlusPlus",
     "resolve",
 ]

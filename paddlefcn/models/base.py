@@ -21,6 +21,8 @@ class SegmentationModel(nn.Layer):
     default_backbone: ClassVar[str] = "VGG16"  # what a config without one means
     backbone_arguments: ClassVar[Mapping[str, Any]] = {}
     """What the model needs its backbone to be built with."""
+    backbone_defaults: ClassVar[Mapping[str, Any]] = {}
+    """What the paper builds the backbone with, where a config does not say and the backbone takes it."""
     smallest: ClassVar[Mapping[str, Any]]
     """The smallest `model` section, backbone included, with which the tests of every model run."""
 

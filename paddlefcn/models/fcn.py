@@ -16,10 +16,9 @@ from paddle import nn
 from paddlefcn.backbones import Backbone
 from paddlefcn.layers import ConvBNReLU, Upsample, convolution, crop_like
 from paddlefcn.models.base import SegmentationModel, check_dropout, check_width
+from paddlefcn.models.heads import AUXILIARY_WEIGHT
 
 LEARN_UPSAMPLING = ("none", "intermediate", "all")
-# an auxiliary output counts 0.4, as PSPNet (section 3.3) found best, and DeepLab's libraries took over
-AUXILIARY_WEIGHT = 0.4
 
 
 class FCN(SegmentationModel):

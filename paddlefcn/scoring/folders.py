@@ -67,11 +67,8 @@ def find_pairs(
 
 def read_pairs(
     pairs: Iterable[Pair], read_pred: Read, read_label: Read, *, leave_out_unlabelled: bool, ignore_index: int
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
-    """(name, prediction, label, unlabelled pixels) of each pair; [H, W] class ids of one size.
-
-    A prediction's pixels of `ignore_index` belong to no class. With `leave_out_unlabelled` they become void
-    in the label, so that they are not scored.
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(name, prediction, label) of each pair; [H, W] class ids of one size.
 
     Raises:
         DataError: a file cannot be read, sizes differ, or a prediction holds unlabelled pixels all the same.
@@ -83,18 +80,13 @@ def read_pairs(
             raise DataError(
                 f"prediction {pair.pred}: is {sizes} (height x width); predict at the label's size"
             )
-        empty = pred == ignore_index
-        scored = empty & (label != ignore_index)
-        count = int(np.count_nonzero(scored))
+        count = np.count_nonzero((pred == ignore_index) & (label != ignore_index))
         if count and not leave_out_unlabelled:
             raise DataError(
                 f"prediction {pair.pred}: {count} scored pixels hold {ignore_index}, no class; "
                 "--leave-out-unlabelled scores the others alone"
             )
-        if empty.any():
-            pred = np.where(empty, 0, pred)
-            label = np.where(empty, np.asarray(ignore_index).astype(label.dtype), label)
-        yield pair.name, pred, label, count
+        yield pair.name, pred, label
 
 
 def ids_found(pairs: Iterable[Pair], ignore_index: int) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from paddlefcn.borders import BorderCounter, BorderScores, ImageBorders
-from paddlefcn.metrics import CONVENTIONS, ConfusionMatrix, Scores, columns, padded
+from paddlefcn.metrics import CONVENTIONS, ConfusionMatrix, Scores, columns, padded, scored_pixels
 from paddlefcn.scoring.statistics import BORDER_SCORES, LEVEL, REGION_SCORES, RESAMPLES, Counts, bootstrap
 
 
@@ -55,6 +55,7 @@ class Report:
     borders: BorderScores | None
     per_image: tuple[ImageScores, ...]
     intervals: Mapping[str, np.ndarray]
+    unlabelled: int = 0
 
     def table(self) -> str:
         """The scores per class and over all, and how far chance in the choice of images moves them."""
@@ -67,6 +68,10 @@ class Report:
                 f"{name.replace('_', ' ').replace('iou', 'IoU')} {self._interval(name)}" for name in shown
             ]
             lines.append(f"{LEVEL:.0%} of {RESAMPLES:,} draws of such images: " + ", ".join(parts))
+        if self.unlabelled:
+            scored = sum(row.pixels for row in self.scores.per_class)
+            share = self.unlabelled / (scored + self.unlabelled)
+            lines.append(f"{share:.2%} of the pixels are unlabelled and left out")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +79,7 @@ class Report:
         plain = self.scores.to_dict()
         if self.borders is not None:
             plain["borders"] = self.borders.to_dict()
+        plain["unlabelled_pixels"] = self.unlabelled
         plain["intervals"] = self._intervals()
         plain["per_image"] = [image.to_dict() for image in self.per_image]
         return plain
@@ -140,9 +146,16 @@ class Scorer:
         self.class_names, self.convention, self.borders = list(class_names), convention, borders
         self.matrix = ConfusionMatrix(len(self.class_names), ignore_index)
         self.per_image: list[ImageScores] = []
+        self.unlabelled = 0
 
     def add(self, image: str, pred: np.ndarray, label: np.ndarray) -> ImageScores:
-        """Scores one image; `pred` and `label` are [H, W] class ids. ValueError as ConfusionMatrix.update."""
+        """Scores one image; `pred` and `label` are [H, W] class ids. ValueError as ConfusionMatrix.update.
+
+        Pixels that `pred` leaves unlabelled (ignore_index) are counted in `unlabelled` and not scored.
+        """
+        void = self.matrix.ignore_index
+        self.unlabelled += int(np.count_nonzero((pred == void) & (label != void)))
+        pred, label = scored_pixels(pred, label, void)
         matrix = ConfusionMatrix(self.matrix.num_classes, self.matrix.ignore_index)
         matrix.update(pred, label)
         self.matrix += matrix
@@ -170,6 +183,7 @@ class Scorer:
             self.borders.scores(self.class_names) if self.borders is not None else None,
             tuple(self.per_image),
             intervals,
+            self.unlabelled,
         )
 
     def counts(self) -> Counts:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from paddlefcn.errors import OutputError
-from paddlefcn.files import lock, said, sweep_partial_files
+from paddlefcn.files import lock, naming_errors, sweep_partial_files
 
 _LOCK = ".lock"
 _PARTS = (
@@ -120,7 +120,7 @@ def claim_overwritten(save_dir: Path) -> Claim:
         OutputError: another process is training there.
     """
     claim = claim_existing(save_dir)
-    with said(save_dir):
+    with naming_errors(save_dir):
         for name in _PARTS:
             path = save_dir / name
             if path.is_dir() and not path.is_symlink():

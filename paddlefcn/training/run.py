@@ -142,6 +142,8 @@ class _Session:
             start = f"paddlefcn on paddle {paddle.__version__}, {device} ({runtime.processor_details()})"
             for line in [f"{start}; run folder {self.folder}", *opening, *notes]:
                 progress.say(line)
+            for line in loop.loader.prepare():
+                progress.say(line)
             records.write_texts({"config": self.config.to_yaml()}, hparams(self.config, self.stages))
             return self._train(loop)
 

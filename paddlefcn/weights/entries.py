@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,21 @@ class Entry:
     note: str = ""  # how it was changed; empty if it was not
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network as a config's `model` section would give it; without `model`, a backbone alone."""
+
+    model: str | None
+    backbone: dict[str, Any]
+    arguments: dict[str, Any]
+    num_classes: int
+    in_channels: int
+
+    def config(self) -> dict[str, Any]:
+        """The `model` section of a config that builds it."""
+        return {"type": self.model or "FCN8s", "backbone": self.backbone, **self.arguments}
+
+
 @dataclass
 class Foreign:
     """A file's tensors in our names (a model's: `backbone.conv1_1.conv.weight`, `fc6.…`)."""
@@ -50,6 +66,8 @@ class Foreign:
     entries: list[Entry]
     skipped: list[tuple[str, str]] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
+    network: Network | None = None  # of families that find it while they translate
+    assumed: list[str] = field(default_factory=list)  # library's defaults where the file cannot say
 
     @property
     def state(self) -> State:
@@ -58,6 +76,11 @@ class Foreign:
     @property
     def batch_norm(self) -> bool:
         return any(".bn." in entry.name for entry in self.entries)
+
+    @property
+    def segments(self) -> bool:
+        """Whether there are score layers in it."""
+        return self.fcn is not None or (self.network is not None and self.network.model is not None)
 
     @property
     def fcn(self) -> str | None:

@@ -13,7 +13,8 @@ from paddlefcn.errors import WeightsError
 from paddlefcn.weights.foreign import AT_ONCE, OWN, Entry, Foreign
 from paddlefcn.weights.loading import format_rows, load_into
 
-_HEAD = re.compile(r"(score_|upscore)")
+# score layers may be new; an auxiliary head may be left out or made anew
+_HEAD = re.compile(r"(.*\.)?(score|upscore)\w*\.|auxiliary\.")
 _FC = re.compile(r"fc[67]\.conv\.")
 _ACTIONS = ("loaded", "reshaped", "folded", "skipped", "missing")
 
@@ -111,6 +112,7 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
     """
     own = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
     model = any(name.startswith("backbone.") for name in own)
+    whole = model and foreign.network is not None and foreign.network.model is not None
     state: dict[str, np.ndarray] = {}
     biases: dict[str, np.ndarray] = {}
     rows, faults = [], []
@@ -125,7 +127,7 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
             rows.append(Row(entry.source, mean, "folded", "taken off the running mean"))
         elif name not in own:
             rows.append(Row(entry.source, "", "skipped", "not in this network"))
-            if part or _FC.match(name):
+            if part or _FC.match(name) or (whole and not _HEAD.match(name)):
                 faults.append(f"{entry.source} has no place ({name})")
         elif own[name] != entry.array.shape:
             note = f"file {list(entry.array.shape)}, network {list(own[name])}"
@@ -139,7 +141,7 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
     for name in own:
         if name not in mentioned:
             rows.append(Row("", name, "missing", "keeps its start value"))
-            if not model or name.startswith("backbone."):
+            if not model or name.startswith("backbone.") or (whole and not _HEAD.match(name)):
                 faults.append(f"{name} is missing")
     rows += [Row(source, "", "skipped", reason) for source, reason in foreign.skipped]
     if faults or not state:
@@ -150,8 +152,10 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
 
 def _mean_under(name: str) -> str:
     """The running mean that a convolution's bias folds into; empty for any other tensor."""
-    block, found, _ = name.rpartition(".conv.bias")
-    return f"{block}.bn._mean" if found else ""
+    for bias in (".conv.bias", ".depthwise.bias"):
+        if name.endswith(bias):
+            return f"{name[: -len(bias)]}.bn._mean"
+    return ""
 
 
 def _folded(state: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -18,7 +18,10 @@ from paddlefcn.weights.torch_file import is_torch, read_torch
 
 __all__ = ["AT_ONCE", "FORMATS", "IMAGES", "OWN", "Entry", "Foreign", "read_foreign"]
 
-FORMATS = ("auto", *(name for family in FAMILIES for name in family.FORMATS if name != OWN))
+FORMATS = (
+    "auto",
+    *dict.fromkeys(name for family in FAMILIES for name in family.FORMATS if name != OWN),
+)
 # what `--images` may name
 IMAGES: dict[str, Mapping[str, object]] = {"imagenet": IMAGENET, "caffe": CAFFE_VGG, "fcn": CAFFE_FCN}
 
@@ -32,7 +35,7 @@ def read_foreign(path: Path, format: str = "auto", *, images: str | None = None)
     with reading(path):
         state, container, metadata = _read_any(path, format)
         state = _without_wrapper(state)
-        family, found = _detect(path, container, state)
+        family, found = _detect(path, container, state, metadata)
         if format not in ("auto", found) and not {format, found} <= set(rows.FORMATS):
             raise WeightsError(f"{path}: looks like {found}, not {format}; use --format auto")
         foreign = Foreign(path, found if format == "auto" else format, [], metadata=metadata)
@@ -65,10 +68,10 @@ def _without_wrapper(state: State) -> State:
     return state
 
 
-def _detect(path: Path, container: str, state: State) -> tuple[Any, str]:
+def _detect(path: Path, container: str, state: State, metadata: Mapping[str, str]) -> tuple[Any, str]:
     """The family whose names the file has, and the format it gives."""
     for family in FAMILIES:
-        found = family.detect(container, state)
+        found = family.detect(container, state, metadata)
         if found:
             return family, found
     shown = ", ".join(list(state)[:3])

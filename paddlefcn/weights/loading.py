@@ -147,7 +147,7 @@ def _likely_reason(report: LoadReport, own: Mapping[str, Any], state: Mapping[st
     if any(key in name for name in names for key in ("velocity_0", "moment", "beta1_pow")):
         return "it is an optimizer's state, not a network's"
     for item in report.mismatched:
-        if item.name.startswith("score_"):
+        if item.name.startswith("score_") and item.name.endswith("bias"):  # one value a class
             return f"it has other classes than the config (see {item.name})"
     if report.missing and all(".bn." in name for name in report.missing):
         return "it has no BatchNorm; set model.backbone.batch_norm: false"
@@ -155,6 +155,8 @@ def _likely_reason(report: LoadReport, own: Mapping[str, Any], state: Mapping[st
         return "it has BatchNorm; set model.backbone.batch_norm: true"
     if report.mismatched and report.mismatched[0].name.startswith(("fc6", "fc7")):
         return "model.fc_channels or model.fc6_kernel differs"
+    if report.mismatched and report.mismatched[0].name.startswith("backbone."):
+        return f"its backbone has another width than the config's (see {report.mismatched[0].name})"
     if report.missing or report.unexpected:
         return "the config describes another network than the one it was saved from"
     return ""
@@ -191,8 +193,8 @@ def check_normalize(metadata: Mapping[str, str], normalize: Any, *, what: str = 
         raise WeightsError(f"{what}: its entry {NORMALIZE_KEY} cannot be read") from error
     if not same:
         raise WeightsError(
-            f"{what}: made for images normalised as {_shown(carried)}, but data.normalize is"
-            f" {_shown(wanted)}; set data.normalize to the former"
+            f"{what}: made for images normalised as {_in_words(carried)}, but data.normalize is"
+            f" {_in_words(wanted)}; set data.normalize to the former"
         )
 
 
@@ -213,6 +215,6 @@ def _same_arithmetic(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(same_order and near_mean and np.allclose(a[1], b[1], rtol=0.01))
 
 
-def _shown(normalize: Mapping[str, Any]) -> str:
+def _in_words(normalize: Mapping[str, Any]) -> str:
     keys = ("scale", "mean", "std", "order")
     return "{" + ", ".join(f"{key}: {normalize[key]}" for key in keys if key in normalize) + "}"

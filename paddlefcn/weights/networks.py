@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddlefcn.errors import WeightsError
-from paddlefcn.weights.foreign import Entry, Foreign
+from paddlefcn.weights.entries import Entry, Foreign, Network
 
 _NAMED: dict[tuple[int, ...], str] = {
     (1, 1, 2, 2, 2): "VGG11",
@@ -22,21 +21,6 @@ _WIDTH_FACTORS = (1, 2, 4, 8, 8)
 def vgg_name(arch: Sequence[int]) -> str:
     """VGG16 for (2, 2, 3, 3, 3), …; VGG for one without a name of its own."""
     return _NAMED.get(tuple(arch), "VGG")
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network as a config's `model` section would give it; without `model`, a backbone alone."""
-
-    model: str | None
-    backbone: dict[str, Any]
-    arguments: dict[str, Any]
-    num_classes: int
-    in_channels: int
-
-    def config(self) -> dict[str, Any]:
-        """The `model` section of a config that builds it."""
-        return {"type": self.model or "FCN8s", "backbone": self.backbone, **self.arguments}
 
 
 def describe(foreign: Foreign, entries: list[Entry], model: str | None) -> Network:
@@ -55,6 +39,8 @@ def describe(foreign: Foreign, entries: list[Entry], model: str | None) -> Netwo
         near = difflib.get_close_matches(model, names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise WeightsError(f"--model {model!r}: expected one of {', '.join(names)}{hint}")
+    if foreign.network is not None:
+        return _chosen(foreign, foreign.network, model)
     shapes = {entry.name: entry.array.shape for entry in entries}
     backbone, in_channels = _backbone(foreign, shapes)
     alone = model in BACKBONES or (model is None and foreign.fcn is None)
@@ -78,6 +64,19 @@ def describe(foreign: Foreign, entries: list[Entry], model: str | None) -> Netwo
     return Network(name, backbone, arguments, num_classes, in_channels)
 
 
+def _chosen(foreign: Foreign, found: Network, model: str | None) -> Network:
+    """What the family found, or the part of it that is asked for."""
+    from paddlefcn.models import MODELS
+
+    if model in (None, found.model) or (found.model is None and model == found.backbone["type"]):
+        return found
+    if model == found.backbone["type"]:
+        return Network(None, found.backbone, {}, 0, found.in_channels)
+    if found.model is None and model in MODELS:
+        return Network(model, found.backbone, {}, 21, found.in_channels)
+    raise WeightsError(f"{foreign.path}: holds a {found.model or found.backbone['type']}, not a {model}")
+
+
 def _check_backbone(foreign: Foreign, model: str | None, found: str) -> None:
     """A named backbone must be the file's; `VGG` stands for any."""
     if model in (None, found, "VGG") and (model != "VGG" or found.startswith("VGG")):
@@ -91,6 +90,14 @@ def _backbone(foreign: Foreign, shapes: dict[str, Any]) -> tuple[dict[str, Any],
         widths = [shapes.get(f"backbone.conv{n}.conv.weight", (0,))[0] for n in range(1, 6)]
         standard = {} if widths == [96, 256, 384, 384, 256] else {"widths": widths}
         return {"type": "AlexNet", **standard}, first[1]
+    try:
+        return vgg_section(shapes)
+    except WeightsError as error:
+        raise WeightsError(f"{foreign.path}: {error}") from error
+
+
+def vgg_section(shapes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The `backbone` section of a VGG that has these shapes under our names, and its input channels."""
     counts, widths = [0] * 5, [0] * 5
     for name, shape in shapes.items():
         match = re.match(r"backbone\.conv([1-5])_(\d+)\.conv\.weight$", name)
@@ -99,9 +106,9 @@ def _backbone(foreign: Foreign, shapes: dict[str, Any]) -> tuple[dict[str, Any],
             counts[stage] = max(counts[stage], int(match[2]))
             widths[stage] = shape[0]
     if 0 in counts:
-        raise WeightsError(f"{foreign.path}: holds no VGG of five stages (it has {counts})")
+        raise WeightsError(f"holds no VGG of five stages (it has {counts})")
     kind = vgg_name(counts)
-    backbone: dict[str, Any] = {"type": kind, "batch_norm": foreign.batch_norm}
+    backbone: dict[str, Any] = {"type": kind, "batch_norm": any(".bn." in name for name in shapes)}
     if kind == "VGG":
         backbone["arch"] = counts
     if widths == [widths[0] * factor for factor in _WIDTH_FACTORS]:
@@ -122,7 +129,7 @@ def build(network: Network) -> Any:
     try:
         if network.model is None:
             return make_backbone(in_channels=network.in_channels, **own)
-        name, arguments, own = resolve(network.model, network.arguments, own)
+        name, arguments, own = resolve(network.model, network.arguments, network.backbone["type"], own)
         backbone = make_backbone(in_channels=network.in_channels, **own)
         return MODELS[name](backbone, num_classes=network.num_classes, **arguments)
     except ValueError as error:

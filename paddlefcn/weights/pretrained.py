@@ -6,14 +6,15 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from paddlefcn.bars import byte_bar
 from paddlefcn.errors import RunError, UserError, WeightsError
+from paddlefcn.files import cache_folder
 from paddlefcn.weights.fitting import ImportReport, load_foreign
 from paddlefcn.weights.foreign import read_foreign
 from paddlefcn.weights.loading import check_normalize
@@ -68,14 +69,6 @@ PUBLISHED = {
 }
 # Paddle publishes two of the eight; torchvision's, trained on equal images, stand in for the rest
 PUBLISHED["imagenet"] = {**PUBLISHED["torchvision"], **PUBLISHED["imagenet"]}
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $PADDLEFCN_CACHE, else the user's cache folder."""
-    if os.environ.get("PADDLEFCN_CACHE"):
-        return Path(os.environ["PADDLEFCN_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "paddlefcn"
 
 
 def load_pretrained(
@@ -171,7 +164,7 @@ def _download(published: Published, target: Path) -> None:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _bar(target.name) as progress:
+        with byte_bar(target.name) as progress:
             download(
                 published.url,
                 target,
@@ -185,20 +178,6 @@ def _download(published: Published, target: Path) -> None:
             f"{published.url} could not be downloaded ({' '.join(str(error).split())[:200]}); without a"
             f" connection, put the file at {target}"
         ) from error
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, fed with (bytes there, bytes in all or 0)."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
-
-        def progress(there: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(there - bar.n)
-
-        yield progress
 
 
 def _verify(path: Path, checksum: str) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -103,7 +102,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
 
 
 def write_safetensors(
-    file: BinaryIO, state: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+    file: IO[bytes], state: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors and metadata to an open file; equal input gives equal bytes."""
     # wide types first keeps every tensor aligned, as the package's own writer does
@@ -141,14 +140,3 @@ def _entry(path: Path, name: str, value: Any) -> tuple[str, tuple[int, ...], int
     if math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize != stop - start:
         raise WeightsError(f"{path}: tensor {name} of shape {shape} is not {stop - start} bytes")
     return dtype, tuple(shape), start, stop
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a rename in this folder last through a power cut, where the system offers it."""
-    if os.name != "posix":  # Windows opens no folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from paddlefcn.errors import OutputError, RunError, UserError, WeightsError
-from paddlefcn.files import read_text
+from paddlefcn.errors import UserError, WeightsError
+from paddlefcn.files import atomic_file, read_text, sync_folder
 from paddlefcn.weights.safetensors_file import (
-    fsync_folder,
     is_safetensors,
     read_header,
     read_safetensors,
@@ -259,20 +257,9 @@ def save_state(layer_or_state: Any, path: str | Path, metadata: Mapping[str, str
     path = Path(path)
     state = layer_or_state if isinstance(layer_or_state, Mapping) else layer_or_state.state_dict()
     arrays = {name: _as_array(value) for name, value in state.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            write_safetensors(file, arrays, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-            raise RunError(f"{path}: the disk is full; the file was not written") from error
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        write_safetensors(file, arrays, metadata)
+    sync_folder(path.parent)
 
 
 def _as_array(value: Any) -> np.ndarray:

@@ -246,9 +246,7 @@ def test_the_gallery_holds_the_images_that_score_lowest_the_worst_first(made, tm
     assert [entry[0] for entry in worst.ranked()] == [1, 4]
     assert worst.ranked()[0][1] == pytest.approx(0.05)  # (1/10 + 0) / 2
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        assert main(arguments("val", made, "--worst", "1", "--confusion")) == 0
-    assert sorted(p.name for p in (tmp_path / "output").iterdir()) == ["val_tiny", "val_tiny-2"]
+    assert main(arguments("val", made, "--worst", "1", "--confusion")) == 0
     assert "truth \\ prediction" in capsys.readouterr().out
 
 
@@ -318,3 +316,26 @@ def test_the_tools_run_as_scripts_from_any_folder(made, exported, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (tmp_path / "out" / "a_overlay.png").exists()
+
+
+def test_benchmark_times_an_export(exported, tmp_path, capsys):
+    file = tmp_path / "times.json"
+    words = ["benchmark", "--model", str(exported), "--size", "20", "24", "--iters", "2", "--warmup", "1"]
+    assert main([*words, "--json", str(file), "--device", "cpu"]) == 0
+    report = json.loads(file.read_text())
+    assert report["input"][2:] == [20, 24]
+    assert 0 < report["seconds"]["predict"]["min"] <= report["seconds"]["predict"]["max"]
+    assert "predict" in capsys.readouterr().out
+    assert main([*words, "-c", "quickstart"]) == 2
+    assert "--model times an export alone" in capsys.readouterr().err
+
+
+def test_a_second_gallery_of_worst_images_never_lands_beside_the_first(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = arguments("val", made, "--worst", "1")
+    assert main(words) == 0
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["val_tiny"]
+    assert main(words) == 2
+    assert "is not empty; choose another or --overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["val_tiny"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paddlefcn.classes import Classes
 from paddlefcn.commands import main
 from paddlefcn.metrics import ConfusionMatrix
 from paddlefcn.visualize import write_palette_png
@@ -16,7 +17,7 @@ NAMES = ["a", "sub/b", "c", "d"]
 
 def save(path, ids):
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_palette_png(path, ids, [(0, 0, 0)])
+    write_palette_png(path, ids, Classes(("a",)))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from paddlefcn.data.images import Normalize, Resize
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.data.loader import TrainLoader, read_ahead
 from paddlefcn.data.shapes import Shapes
-from paddlefcn.data.transforms import RandomCrop, RandomFlip, RandomScale
+from paddlefcn.data.transforms import ClassMix, CopyPaste, CutMix, RandomCrop, RandomFlip, RandomScale
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError, RunError
 from paddlefcn.preprocess import Preprocess
@@ -65,6 +65,48 @@ def test_workers_and_start_change_nothing():
     for num_workers in (1, 2):
         assert_equal(take(loader(num_workers=num_workers), 6), expected)
     assert_equal(take(loader(num_workers=1), 2, start=4), expected[4:])
+
+
+def test_mixing_changes_nothing_about_workers_and_start():
+    mixing = [RandomFlip(), CutMix(p=1), CopyPaste([4, 5], p=0.7), RandomCrop([24, 24]), ClassMix(p=0.7)]
+
+    def made(**arguments):
+        return TrainLoader(shapes(), mixing, NORMALIZE, batch_size=3, seed=1, **arguments)
+
+    expected = take(made(), 5)
+    assert_equal(take(made(num_workers=2), 5), expected)
+    assert_equal(take(made(), 2, start=3), expected[3:])
+    parts = [take(made(rank=rank, world_size=3), 1)[0] for rank in range(3)]
+    assert [part.names for part in parts] == [batch.names for batch in expected[:3]]
+    plain = take(TrainLoader(shapes(), [RandomCrop([24, 24])], NORMALIZE, batch_size=3, seed=1), 1)
+    assert (expected[0].label != plain[0].label).any()
+
+
+def test_a_rare_class_is_pasted_from_the_few_samples_that_hold_it(tmp_path):
+    dataset = files(tmp_path, 8)
+    for index in range(8):
+        Image.fromarray(np.full((10, 12), 0, np.uint8)).save(tmp_path / f"m{index}.png")
+    rare = np.zeros((10, 12), np.uint8)
+    rare[2:4, 3:6] = 1
+    Image.fromarray(rare).save(tmp_path / "m6.png")
+    (batch,) = take(TrainLoader(dataset, [CopyPaste([1], p=1)], NORMALIZE, batch_size=8), 1)
+    for label in batch.label:
+        np.testing.assert_array_equal(label, rare)
+    Image.fromarray(np.full((10, 12), 1, np.uint8)).save(tmp_path / "m0.png")
+    (tmp_path / "train.txt").write_text("0.png m0.png\n1.png m0.png\n")
+    dataset = SegmentationDataset(ListFile(tmp_path, "train"), LabelReader(4), 3)
+    with pytest.raises(DataError, match=r"none of the 2 masks holds one of classes \[0, 3\]"):
+        TrainLoader(dataset, [CopyPaste([0, 3])], NORMALIZE, batch_size=1).prepare()
+
+
+def test_a_partner_that_cannot_be_read_is_skipped_or_stops_the_run(tmp_path):
+    dataset = files(tmp_path, 3)
+    (tmp_path / "1.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"1\.png: is no image"):
+        take(TrainLoader(dataset, [CutMix(p=1)], NORMALIZE, batch_size=1), 4)
+    made = TrainLoader(dataset, [CutMix(p=1)], NORMALIZE, batch_size=1, on_bad_image="skip")
+    assert all("1.png" not in batch.names for batch in take(made, 12))
+    assert list(made.bad) == ["1.png"]
 
 
 def test_another_seed_gives_other_batches():

@@ -63,11 +63,11 @@ def examples(net, max_loss=0.5):
 
 TARGETS = [
     ("paddle", "fp32", "labels"),
-    ("paddle", "bf16", "logits"),
+    pytest.param(("paddle", "bf16", "logits"), marks=pytest.mark.slow),
     ("paddle", "int8", "logits"),
     ("onnx", "fp32", "logits"),
-    ("onnx", "int8", "labels"),
-    ("openvino", "fp32", "labels"),
+    pytest.param(("onnx", "int8", "labels"), marks=pytest.mark.slow),
+    pytest.param(("openvino", "fp32", "labels"), marks=pytest.mark.slow),
     ("openvino", "bf16", "logits"),
     pytest.param(("openvino", "int8", "logits"), marks=pytest.mark.slow),
 ]
@@ -209,7 +209,7 @@ NETWORK_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("outputs", ["logits", "labels"])
+@pytest.mark.parametrize("outputs", ["logits", pytest.param("labels", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fault", NETWORK_FAULTS)
 def test_a_fault_in_the_program_is_refused_and_nothing_is_left(fault, outputs, tmp_path, monkeypatch):
     if fault == "statistics of another run" and outputs == "labels":

@@ -239,11 +239,11 @@ def test_of_two_predictions_into_one_folder_the_second_is_refused(tmp_path):
 
 def test_tiles_are_refused_where_they_would_not_be_equal_or_not_fit():
     from paddlefcn.deploy.predict import _check_tile
-    from paddlefcn.inference import SlidingWindow, WholeImage
 
-    _check_tile(512, Wanted(), WholeImage())
-    for tile, wanted, inference in ((0, Wanted(), None), (9, Wanted(probabilities=True), None)):
+    _check_tile(512, Wanted(), False)
+    refused = (Wanted(probabilities=True), Wanted(confidence=True))
+    for tile, wanted in ((0, Wanted()), *((9, wanted) for wanted in refused)):
         with pytest.raises(UserError, match="--tile"):
-            _check_tile(tile, wanted, inference)
+            _check_tile(tile, wanted, False)
     with pytest.raises(UserError, match="without --sliding"):
-        _check_tile(64, Wanted(), SlidingWindow(8))
+        _check_tile(64, Wanted(), True)

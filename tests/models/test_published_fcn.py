@@ -117,10 +117,12 @@ def test_learn_upsampling_says_which_deconvolutions_train(learn, expected):
 
 def test_padding_reference_in_a_recipe_means_the_published_network():
     stated = {"upsample": "transposed", "upsample_dense": True, "fc6_kernel": 7, "align_corners": False}
-    name, arguments, backbone = resolve("FCN8s", {"padding": "reference", "fc_channels": 6, **stated}, {})
+    name, arguments, backbone = resolve(
+        "FCN8s", {"padding": "reference", "fc_channels": 6, **stated}, "VGG16", {}
+    )
     assert (name, arguments) == ("PublishedFCN8s", {"fc_channels": 6})
     assert backbone == {"padding": "reference", "batch_norm": False}
-    assert resolve("FCN8s", {"padding": "same"}, {})[0] == "FCN8s"
+    assert resolve("FCN8s", {"padding": "same"}, "VGG16", {})[0] == "FCN8s"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_padding_reference_in_a_recipe_means_the_published_network():
 )
 def test_what_contradicts_the_published_network_is_refused_in_one_line(arguments, backbone, message):
     with pytest.raises(ValueError, match=message) as error:
-        resolve("FCN8s", {"padding": "reference", **arguments}, backbone)
+        resolve("FCN8s", {"padding": "reference", **arguments}, "VGG16", backbone)
     assert "\n" not in str(error.value)
 
 

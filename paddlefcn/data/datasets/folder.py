@@ -8,7 +8,8 @@ import numpy as np
 
 from paddlefcn.data.datasets.base import FilePairs, Sample
 from paddlefcn.data.datasets.lists import split_names
-from paddlefcn.data.images import SUFFIXES, image_files
+from paddlefcn.data.images import SUFFIXES, image_files, read_mask
+from paddlefcn.data.splits import HeldOut
 from paddlefcn.errors import DataError
 
 
@@ -17,7 +18,8 @@ class Folder(FilePairs):
 
     With `train` and `val`, both folders hold a subfolder of that name for each split; without, the
     pairs are split by `seed`: `val_fraction` of them (at least one) are held out, the same ones on
-    every machine. `label_suffix` is what a mask's name has more, such as `_mask`.
+    every machine. `label_suffix` is what a mask's name has more, such as `_mask`. `group_by`, `stratify`,
+    `folds` and `fold` are those of `HeldOut`: by folder or name, with all classes on both sides, in folds.
 
     Raises:
         DataError: no such folder, no pair in it, or two images with one name.
@@ -36,11 +38,12 @@ class Folder(FilePairs):
         label_suffix: str = "",
         val_fraction: float = 0.2,
         seed: int = 0,
+        group_by: str | None = None,
+        stratify: bool = False,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
-        if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
-            raise ValueError(f"val_fraction: expected a number between 0 and 1, got {val_fraction!r}")
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"seed: expected an integer of 0 or more, got {seed!r}")
+        held_out = HeldOut(val_fraction, seed, group_by, stratify, folds, fold)
         if (train is None) != (val is None):
             raise ValueError("train and val: give a subfolder for both, or for none (a split by seed)")
         image_folder, label_folder = Path(root) / images, Path(root) / labels
@@ -50,7 +53,7 @@ class Folder(FilePairs):
             self.samples = self._pairs(image_folder / name, label_folder / name, label_suffix)
         else:
             pairs = self._pairs(image_folder, label_folder, label_suffix)
-            self.samples = _held_out(pairs, split, val_fraction, seed)
+            self.samples = held_out.take(pairs, split, lambda index: _values(pairs[index]))
         if not self.samples:
             raise DataError(f"{image_folder}: no image for split {split!r} ({', '.join(SUFFIXES)})")
 
@@ -67,6 +70,23 @@ class Folder(FilePairs):
         return [Sample(stem, images[stem], labels.get(stem)) for stem in sorted(images)]
 
 
+class Predictions(FilePairs):
+    """Images and the masks that `predict` or `infer` wrote for them: NAME.png, or NAME.tif.
+
+    Raises:
+        DataError: no such folder, or no image with a mask of its name.
+    """
+
+    def __init__(self, images: Path, masks: Path) -> None:
+        self.remarks = []
+        found = _by_stem(images, "")
+        usual = ((stem, masks / f"{stem}{suffix}") for stem in found for suffix in (".png", ".tif"))
+        labels = {stem: path for stem, path in usual if path.is_file()}
+        self.samples = [Sample(stem, found[stem], labels[stem]) for stem in sorted(labels)]
+        if not self.samples:
+            raise DataError(f"{images}, {masks}: no image has a mask of the same name")
+
+
 def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
     """Path below `folder` without its file suffix (and without `suffix`) -> file."""
     found: dict[str, Path] = {}
@@ -81,12 +101,11 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def _held_out(pairs: list[Sample], split: str, fraction: float, seed: int) -> list[Sample]:
-    """The seeded split; both parts in the order of their names."""
-    if split not in ("train", "val"):
-        raise DataError(f"no split {split!r}; folders without lists are split into train and val")
-    if len(pairs) == 1:
-        raise DataError(f"{pairs[0].image}: is the only image; two are needed to hold one out")
-    count = min(max(1, round(len(pairs) * fraction)), max(1, len(pairs) - 1))
-    held = set(np.random.default_rng([seed]).permutation(len(pairs))[:count].tolist())
-    return [pair for index, pair in enumerate(pairs) if (index in held) == (split == "val")]
+def _values(pair: Sample) -> list[int]:
+    """What stands in a pair's mask, to stratify by."""
+    try:
+        mask = read_mask(pair.label) if pair.label is not None else np.zeros(0, np.uint8)
+    except DataError:
+        return []  # reading it says so
+    codes = mask if mask.ndim < 3 else mask.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return [int(value) for value in np.unique(codes)]

@@ -44,9 +44,10 @@ class VOC(FilePairs):
     @staticmethod
     def download(root: Path) -> None:
         """Downloads VOC 2012 below `root` unless it is there, with a progress bar."""
-        from paddlefcn.data.download import bar, download_voc2012
+        from paddlefcn.bars import byte_bar
+        from paddlefcn.data.download import download_voc2012
 
-        with bar("VOC 2012") as progress:
+        with byte_bar("VOC 2012") as progress:
             download_voc2012(root, progress)
 
     def _image(self, name: str) -> Path:

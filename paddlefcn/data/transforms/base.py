@@ -16,16 +16,43 @@ Pair = tuple[np.ndarray, np.ndarray]
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]
 
 
+# another sample (image, label), after the transforms before the one that asks for it
+Partner = Callable[[np.random.Generator], Pair]
+# any sample (image, label) of the data set as its files hold it; one that holds one of the classes, if given
+DrawSample = Callable[[np.random.Generator, Union[tuple[int, ...], None]], Pair]  # noqa: UP007 - Python 3.9
+
+
 class Compose:
     """One transform after the other."""
 
     def __init__(self, transforms: Sequence[Any]) -> None:
         self.transforms = list(transforms)
 
-    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pair:
-        for transform in self.transforms:
-            image, label = transform(image, label, rng)
+    @property
+    def partner_classes(self) -> list[tuple[int, ...]]:
+        """For each transform that draws samples by class: the classes."""
+        groups = (getattr(step, "partner_classes", None) for step in self.transforms)
+        return [group for group in groups if group]
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        label: np.ndarray,
+        rng: np.random.Generator,
+        draw: DrawSample | None = None,
+    ) -> Pair:
+        """`draw` gives the transforms that need a second sample one; without it they are left out."""
+        for number, transform in enumerate(self.transforms):
+            if not getattr(transform, "needs_partner", False):
+                image, label = transform(image, label, rng)
+            elif draw is not None:
+                image, label = transform(image, label, rng, self._partner(number, draw))
         return image, label
+
+    def _partner(self, number: int, draw: DrawSample) -> Partner:
+        classes = self.transforms[number].partner_classes
+        before = [step for step in self.transforms[:number] if not getattr(step, "needs_partner", False)]
+        return lambda rng: Compose(before)(*draw(rng, classes), rng)
 
 
 def interval(what: str, pair: Any, low: float, high: float) -> tuple[float, float]:
@@ -37,6 +64,15 @@ def interval(what: str, pair: Any, low: float, high: float) -> tuple[float, floa
     if pair[0] > pair[1]:
         raise ValueError(f"{what}: {pair[0]} is above {pair[1]}; expected [low, high]")
     return float(pair[0]), float(pair[1])
+
+
+def check_classes(what: str, classes: Any, num_classes: int | None) -> tuple[int, ...]:
+    """Class ids as a tuple; ValueError for anything else, and for ids beyond a known `num_classes`."""
+    if not isinstance(classes, (list, tuple)) or not classes:
+        raise ValueError(f"{what}: expected a list of class ids such as [1, 4], got {classes!r}")
+    for value in classes:
+        check_number(what, value, 0, 65535 if num_classes is None else num_classes - 1, integer=True)
+    return tuple(classes)
 
 
 def check_fill(what: str, fill: Any) -> np.ndarray:

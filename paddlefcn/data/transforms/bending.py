@@ -46,3 +46,41 @@ class ElasticDeform:
             return cv2.remap(plane, across, down, flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
         return warp_pair(image, label, warp, self.fill, self.ignore_index)
+
+
+class GridDistortion:
+    """Moves the knots of a grid by up to `amount` of a cell each, and stretches what lies between.
+
+    The picture's rim stays where it is, so nothing becomes void. `cells` along each side.
+    """
+
+    def __init__(self, cells: int = 5, amount: float = 0.3, p: float = 0.5) -> None:
+        check_number("GridDistortion cells", cells, 2, 64, integer=True)
+        # half a cell would let two knots meet, and the picture fold
+        check_number("GridDistortion amount", amount, 0, 0.45)
+        check_number("GridDistortion p", p, 0, 1)
+        self.cells, self.amount, self.p = cells, amount, p
+
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pair:
+        chance = rng.random()
+        moves = rng.uniform(-self.amount, self.amount, (self.cells + 1, self.cells + 1, 2))
+        if chance >= self.p:
+            return image, label
+        moves[[0, -1]] = moves[:, [0, -1]] = 0
+        height, width = label.shape
+        knots = moves * [(width - 1) / self.cells, (height - 1) / self.cells]
+        rows, columns = np.indices((height, width), dtype=np.float32)
+        # the knots' shifts at every pixel: the corners of grid and picture lie on each other
+        shift = cv2.remap(
+            knots.astype(np.float32),
+            columns * np.float32(self.cells / max(1, width - 1)),
+            rows * np.float32(self.cells / max(1, height - 1)),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        across, down = columns + shift[:, :, 0], rows + shift[:, :, 1]
+
+        def warp(plane: np.ndarray, flags: int, border: Any) -> np.ndarray:
+            return cv2.remap(plane, across, down, flags, borderMode=cv2.BORDER_REPLICATE)
+
+        return warp_pair(image, label, warp, np.zeros(1), 0)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from paddlefcn.data.images import check_number
-from paddlefcn.data.transforms.base import Pair, as_type, interval
+from paddlefcn.data.transforms.base import Fill, Pair, as_type, check_fill, ground_value, interval
 from paddlefcn.errors import DataError
 
 
@@ -73,6 +73,67 @@ class RandomGamma:
             return image, label
         out = low + (high - low) * ((image.astype(np.float32) - low) / (high - low)) ** np.float32(gamma)
         return as_type(out, image.dtype), label
+
+
+class CLAHE:
+    """Evens out contrast in `tiles` x `tiles` parts of the picture (contrast limited; Zuiderveld 1994).
+
+    Colours keep their differences from the luma, which alone is evened out; of other than 3 channels, each
+    is. The range is that of the integer type, and of a float image the values it holds.
+
+    Args:
+        clip: [low, high] that the limit is drawn from; 1 changes next to nothing.
+    """
+
+    def __init__(self, clip: Sequence[float] = (1.0, 4.0), tiles: int = 8, p: float = 0.5) -> None:
+        self.clip = interval("CLAHE clip", clip, 0.01, 100)
+        check_number("CLAHE tiles", tiles, 1, 64, integer=True)
+        check_number("CLAHE p", p, 0, 1)
+        self.tiles, self.p = tiles, p
+
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pair:
+        chance, limit = rng.random(), rng.uniform(*self.clip)
+        if chance >= self.p:
+            return image, label
+        clahe = cv2.createCLAHE(limit, (self.tiles, self.tiles))
+        if image.shape[2] != 3:
+            planes = [_evened(image[:, :, channel], clahe) for channel in range(image.shape[2])]
+            return as_type(np.stack(planes, axis=2), image.dtype), label
+        luma = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        change = _evened(luma, clahe) - luma.astype(np.float32)
+        return as_type(image.astype(np.float32) + change[:, :, None], image.dtype), label
+
+
+class ChannelDrop:
+    """Sets `count` channels, drawn at random, to `fill`, which normalises to 0: a band is missing.
+
+    At least one channel stays.
+    """
+
+    def __init__(self, count: int = 1, p: float = 0.2, fill: Fill = 0.0) -> None:
+        check_number("ChannelDrop count", count, 1, 1024, integer=True)
+        check_number("ChannelDrop p", p, 0, 1)
+        self.count, self.p, self.fill = count, p, check_fill("ChannelDrop", fill)
+
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pair:
+        if rng.random() >= self.p:
+            return image, label
+        dropped = rng.permutation(image.shape[2])[: min(self.count, image.shape[2] - 1)]
+        out = image.copy()
+        out[:, :, dropped] = ground_value(self.fill, image)[dropped]
+        return out, label
+
+
+def _evened(plane: np.ndarray, clahe: cv2.CLAHE) -> np.ndarray:
+    """float32 HxW in the plane's own range."""
+    plane = np.ascontiguousarray(plane)
+    if plane.dtype.kind == "u":
+        return clahe.apply(plane).astype(np.float32)
+    low, high = float(plane.min()), float(plane.max())
+    if high <= low:
+        return plane.astype(np.float32)
+    steps = np.rint((plane - low) * np.float32(65535 / (high - low))).astype(np.uint16)
+    return clahe.apply(steps).astype(np.float32) * np.float32((high - low) / 65535) + np.float32(low)
 
 
 def _affine(image: np.ndarray, gain: float, shift: float) -> np.ndarray:

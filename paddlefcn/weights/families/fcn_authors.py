@@ -18,7 +18,7 @@ CAFFE_FCN = {"scale": 1.0, "mean": [104.00699, 116.66877, 122.67892], "std": _ON
 AT_ONCE = {"pool4": 0.01, "pool3": 0.0001}
 
 
-def detect(container: str, state: State) -> str | None:
+def detect(container: str, state: State, metadata: Mapping[str, str]) -> str | None:
     """The format, if layers have the authors' names."""
     if any(re.match(r"conv\d(_\d)?\.weight$", name) for name in state) and not any(
         name.startswith("layer1.") for name in state

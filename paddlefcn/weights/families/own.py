@@ -12,9 +12,15 @@ OWN = "paddlefcn"
 FORMATS = (OWN,)
 
 
-def detect(container: str, state: State) -> str | None:
+def detect(container: str, state: State, metadata: Mapping[str, str]) -> str | None:
     """The format, if the names are ours."""
-    ours = any(re.match(r"(backbone\.)?conv\d(_\d)?\.(conv|bn)\.", name) for name in state)
+    if any(key.startswith("paddlefcn.") for key in metadata):
+        return OWN
+    if any(name.endswith("._mean") and name.startswith("backbone.") for name in state) and not any(
+        "_batch_norm." in name or "._bn" in name for name in state
+    ):
+        return OWN
+    ours = any(re.match(r"(backbone\.)?conv\d(_\d)?\.(conv|bn)\.[a-z_]+$", name) for name in state)
     return OWN if ours else None
 
 

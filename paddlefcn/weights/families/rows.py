@@ -20,7 +20,7 @@ _FC_LAYERS = {
 }
 
 
-def detect(container: str, state: State) -> str | None:
+def detect(container: str, state: State, metadata: Mapping[str, str]) -> str | None:
     """Whose row of layers it is, if it is one."""
     if any(name.startswith("pre_logits.") for name in state):
         return "timm"

@@ -1,0 +1,55 @@
+"""How two recipes differ: the keys, and what stands there in each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+_ABSENT = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A key path with the value of both recipes; `describe` shows it."""
+
+    key: str
+    one: Any
+    other: Any
+
+    def describe(self) -> str:
+        """ "train.batch_size: 8, here 4"; a key that is absent is "not given"."""
+        return f"{self.key}: {_in_words(self.one)}, here {_in_words(self.other)}"
+
+
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], leave_out: Collection[str] = ()
+) -> list[Difference]:
+    """The keys in which two trees of recipes differ, sections in the order of the first.
+
+    Lists count as one value. `leave_out` names key paths, or sections, that do not count.
+    """
+    return [found for found in _compare(one, other, "") if not _under(found.key, leave_out)]
+
+
+def _compare(one: Any, other: Any, path: str) -> list[Difference]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        found = []
+        for key in [*one, *(key for key in other if key not in one)]:
+            place = f"{path}.{key}" if path else str(key)
+            found += _compare(one.get(key, _ABSENT), other.get(key, _ABSENT), place)
+        return found
+    # a key that is not given and one that is null mean the same
+    same = one == other or {id(one), id(other)} <= {id(_ABSENT), id(None)}
+    return [] if same else [Difference(path, one, other)]
+
+
+def _under(key: str, places: Collection[str]) -> bool:
+    return any(key == place or key.startswith(f"{place}.") for place in places)
+
+
+def _in_words(value: Any) -> str:
+    if value is _ABSENT:
+        return "not given"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
