@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from paddlefcn import runtime
+from paddlefcn.deploy.operators import check_operators
 from paddlefcn.errors import ConfigError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
@@ -38,9 +39,11 @@ def create_engine(
         threads: of a CPU; what OMP_NUM_THREADS says, or all cores, if not given.
 
     Raises:
-        ConfigError: the engine is not installed, or cannot use the device.
+        ConfigError: the engine is not installed or cannot use the device, or the program holds an operator
+            that no network needs.
         WeightsError: it cannot load the files.
     """
+    check_operators(files["model"])
     if name in ("onednn", "native"):
         onednn = name == "onednn"
         return PaddleEngine(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def _spec(channels: int) -> Any:
     return paddle.static.InputSpec([None, channels, None, None], "float32", name="image")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _export_form(model: nn.Layer) -> Iterator[None]:
     use_export_form(model, True)
     try:
@@ -194,7 +195,7 @@ def _export_form(model: nn.Layer) -> Iterator[None]:
         use_export_form(model, False)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _old_format() -> Iterator[None]:
     guard: Callable[[], Any] | None = getattr(getattr(paddle, "pir_utils", None), "OldIrGuard", None)
     if guard is None:  # Paddle 2 has no other
@@ -204,7 +205,7 @@ def _old_format() -> Iterator[None]:
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps converters, which write past Python, off the screen."""
     sys.stdout.flush()
@@ -214,7 +215,8 @@ def _quiet() -> Iterator[None]:
     try:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        yield
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         for number, descriptor in zip((1, 2), saved):
             os.dup2(descriptor, number)

@@ -273,3 +273,19 @@ def test_a_changed_deploy_yaml_is_refused_and_one_of_before_still_loads(tmp_path
     file.write_text(newer, encoding="utf-8")
     with pytest.raises(ConfigError, match="format_version 3"):
         load_deployment(tmp_path / "net")
+
+
+def test_a_strangers_export_with_an_operator_that_writes_is_refused_before_paddle_sees_it(
+    tmp_path, monkeypatch
+):
+    if not hasattr(paddle, "pir_utils"):
+        pytest.skip("Paddle 2 writes no JSON; its format is tested in test_operators.py")
+    write_export(tiny(), ABOUT, tmp_path / "net")
+    program = tmp_path / "net" / "model.json"
+    text = program.read_text(encoding="utf-8").replace('"1.relu"', '"1.save_combine"', 1)
+    program.write_text(text, encoding="utf-8")
+    entry = {"bytes": program.stat().st_size, "sha256": checksum(program)}
+    in_deploy_yaml(lambda tree: tree["files"]["model"].update(entry))(tmp_path / "net")
+    monkeypatch.setattr("paddlefcn.deploy.engines.PaddleEngine", None)
+    with pytest.raises(ConfigError, match=r"holds the operator 'save_combine', which no network needs"):
+        Predictor(tmp_path / "net")
