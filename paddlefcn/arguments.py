@@ -142,10 +142,21 @@ def check_value(value: Any, hint: Any, where: str) -> None:
         if choices and isinstance(value, str):
             raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{nearest(value, choices)}")
         raise ConfigError(f"{where}: expected {type_name(hint)}, got {describe(value)}")
+    if _holds_endless(value):
+        raise ConfigError(f"{where}: expected finite numbers, got {describe(value)}")
     for bound in _bounds(hint):
         problem = bound.problem(value)
         if problem:
             raise ConfigError(f"{where}: {problem}")
+
+
+def _holds_endless(value: Any) -> bool:
+    """Whether a YAML value is or holds infinity or NaN, which no argument is the better for."""
+    if isinstance(value, (list, tuple)):
+        return any(_holds_endless(item) for item in value)
+    if isinstance(value, Mapping):
+        return any(_holds_endless(item) for item in value.values())
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def construct(made: Callable[..., T], where: str, **arguments: Any) -> T:

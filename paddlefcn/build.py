@@ -15,12 +15,14 @@ import numpy as np
 
 from paddlefcn.arguments import accepts, check_arguments, construct, describe, is_number, nearest
 from paddlefcn.backbones import BACKBONES
+from paddlefcn.class_weights import check_rule
 from paddlefcn.config import Component, Config
 from paddlefcn.config.data_section import DATA_KEYS
 from paddlefcn.data import DATASETS, TRANSFORMS
 from paddlefcn.data.annotations.recognition import recognize
 from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
+from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.data.loader import TrainLoader
 from paddlefcn.data.transforms import Compose
 from paddlefcn.errors import ConfigError, DataError
@@ -60,6 +62,7 @@ def validate(config: Config) -> None:
                 "in val_transforms: Resize"
             )
         _make_transform(config, transform)
+    _growth(config, 0)
     _check_model(config)
     _check_losses(config)
     _check_arguments(OPTIMIZERS, config.optimizer, given=("model", "groups"), extra=Groups)
@@ -159,16 +162,44 @@ def build_preprocess(config: Config) -> Preprocess:
     return Preprocess(steps, config.data.normalize)
 
 
-def build_loader(config: Config, dataset: SegmentationDataset) -> TrainLoader:
-    """Endless augmented batches; a step of `train.accumulate` batches takes that many."""
+def build_loader(
+    config: Config, dataset: SegmentationDataset, *, start: int = 0, rank: int = 0, world_size: int = 1
+) -> TrainLoader:
+    """Endless augmented batches; a step of `train.accumulate` batches takes that many.
+
+    `start`: the iterations before the stage that the loader is for, from which `train.sizes` counts. Rank
+    `rank` of `world_size` gets its part of each joint batch.
+    """
     return TrainLoader(
         dataset,
         build_train_transforms(config),
         config.data.normalize,
         batch_size=config.train.batch_size,
+        growth=_growth(config, start),
         seed=config.train.seed,
         num_workers=config.data.num_workers,
         on_bad_image=config.data.on_bad_image,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def _growth(config: Config, start: int) -> Growth:
+    """The sizes that the stage goes through, checked."""
+    where, phases = f"{config.file}: train.sizes", []
+    for number, values in enumerate(config.train.sizes):
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where}.{number}: expected {{until: …, scale: …}}, got {describe(values)}")
+        check_arguments(Phase, values, where=f"{where}.{number}", name="a phase")
+        phases.append(construct(Phase, f"{where}.{number}", **values))
+    train = config.train
+    return construct(
+        Growth,
+        where,
+        batch_size=train.batch_size,
+        phases=tuple(phases),
+        accumulate=train.accumulate,
+        start=start,
     )
 
 
@@ -192,6 +223,8 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
 
 def build_losses(config: Config, model: nn.Layer) -> WeightedLosses:
     """The loss entries with a weight for each output.
+
+    Class weights that are to come from data are left out here: `with_class_weights` puts the numbers in.
 
     Raises:
         ConfigError: an entry has another number of weights than the model has outputs.
@@ -333,6 +366,9 @@ def _make_transform(config: Config, component: Component) -> Any:
 def _loss_arguments(component: Component) -> dict[str, Any]:
     args = dict(component.args)
     weights = args.pop("weights", None)
+    class_weights = args.get("class_weights")
+    if isinstance(class_weights, Mapping) and accepts(_lookup(LOSSES, component), "class_weights"):
+        check_rule(args.pop("class_weights"), f"{component.where}.class_weights")
     _check_arguments(LOSSES, Component(component.type, args, component.where), (), names=("weights",))
     if weights is None:
         return args
@@ -362,7 +398,7 @@ def _check_losses(config: Config) -> None:
 
 def _check_class_weights(config: Config, component: Component) -> None:
     weights = component.args.get("class_weights")
-    if weights is not None and len(weights) != config.data.num_classes:
+    if weights is not None and not isinstance(weights, Mapping) and len(weights) != config.data.num_classes:
         raise ConfigError(
             f"{component.where}.class_weights: {len(weights)} factors for {config.data.num_classes} classes"
         )

@@ -14,6 +14,7 @@ import paddle
 import paddlefcn
 from paddlefcn import build, runtime
 from paddlefcn.bars import Steps
+from paddlefcn.class_weights import read_counts, wants_counts, with_class_weights
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
@@ -108,7 +109,7 @@ def score(
     run = inference or WholeImage()
     dataset = build.build_dataset(config, split)
     model = load_network(config, weights)
-    losses = build.build_losses(config, model)
+    losses = build.build_losses(_weighted_classes(config, weights), model)
     bad: dict[str, str] = {}
     refinement = refinement_of(config, refine or RefineOptions())
     gives = "probabilities" if run.probabilities else "logits"
@@ -136,6 +137,15 @@ def score(
     seconds = time.perf_counter() - began
     about = {"split": split, **_scored_with(config, weights, run), "refinement": refinement.to_dict()}
     return Scored(scorer.report(), found.loss, seconds, dataset, bad, about)
+
+
+def _weighted_classes(config: Config, weights: str | Path) -> Config:
+    """The recipe with the class weights that the run counted, if these weights are a run's."""
+    if not wants_counts(config):
+        return config
+    folders = resolve_weights(weights).resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
+    counts = next(filter(None, map(read_counts, folders)), None)
+    return with_class_weights(config, counts)
 
 
 def refinement_of(config: Config, options: RefineOptions) -> Refinement:

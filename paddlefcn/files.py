@@ -57,11 +57,17 @@ def read_text(path: str | Path, max_bytes: int = 1 << 28) -> str:
 def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A stream that becomes the file in one step, so that a kill or a full disk leaves the old or the new.
 
+    A device or a pipe is written to: replacing it would take it from everybody.
+
     Raises:
         OutputError: a place that cannot be written to.
         RunError: the disk is full or failing.
     """
     target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with naming_errors(target), open(target, "wb") as device:
+            yield device
+        return
     # the process id keeps two processes that write the same file from sharing the partial one
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with naming_errors(target):
@@ -118,7 +124,10 @@ def open_output(path: str | Path, overwrite: bool) -> Path:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside the target and renames it; NaN and infinities become null."""
-    text = json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False)
+    plain = _finite(value)
+    text = json.dumps(plain, ensure_ascii=False, indent=2, allow_nan=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # of names that are not UTF-8
+        text = json.dumps(plain, indent=2, allow_nan=False)
     write_text(path, text + "\n")
 
 

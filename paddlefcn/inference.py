@@ -135,7 +135,7 @@ class MultiScale(Inference):
         inner: how each size is run.
 
     Raises:
-        ValueError: no scale, or one that is not positive.
+        ValueError: no scale, or one that is not 0.001 to 100.
     """
 
     probabilities = True
@@ -143,8 +143,8 @@ class MultiScale(Inference):
     def __init__(
         self, scales: Sequence[float] = (1.0,), flip: bool = False, inner: Inference | None = None
     ) -> None:
-        if not scales or not all(scale > 0 for scale in scales):
-            raise ValueError(f"multi-scale: scales {list(scales)} must be positive numbers")
+        if not scales or not all(0.001 <= scale <= 100 for scale in scales):
+            raise ValueError(f"multi-scale: scales {list(scales)} must be numbers of 0.001 to 100")
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = flip
         self.inner = inner or WholeImage()

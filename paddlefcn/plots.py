@@ -69,7 +69,7 @@ def _worst_classes(axes: Axes, evaluations: Sequence[Record], count: int = 3) ->
     for number, name in enumerate(sorted(last, key=lambda name: last[name])[:count]):
         steps = [record["iter"] for record in evaluations]
         values = [math.nan if (v := record["iou"].get(name)) is None else v for record in evaluations]
-        label = f"IoU of {drawable(name, number)}"
+        label = f"IoU of {_label(name, number)}"
         axes.plot(steps, values, label=label, color=f"C{5 + number}", linewidth=0.9, linestyle=":")
 
 
@@ -83,7 +83,7 @@ def plot_confusion(scores: Scores, path: str | Path) -> None:
     axes = picture.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     picture.colorbar(drawn, ax=axes, shrink=0.8, label="share of the class's pixels")
-    labels = [drawable(name, index) for index, name in enumerate(names)]
+    labels = [_label(name, index) for index, name in enumerate(names)]
     axes.set_xticks(range(len(names)), labels, rotation=90)
     axes.set_yticks(range(len(names)), labels)
     _set_fonts([*axes.get_xticklabels(), *axes.get_yticklabels()])
@@ -138,7 +138,7 @@ def plot_oracle(scores: Mapping[int, Scores], path: str | Path) -> None:
     for _, index in falling:
         rows = [scores[stride].per_class[index] for stride in strides]
         values = [math.nan if row.iou is None else 100 * row.iou for row in rows]
-        label = drawable(rows[0].name, index)
+        label = _label(rows[0].name, index)
         axes.plot(strides, values, linestyle=":", marker=".", label=label)
     means = [math.nan if (s := scores[stride].mean_iou) is None else 100 * s for stride in strides]
     axes.plot(strides, means, marker="o", linewidth=2.5, color="black", label="mean IoU")
@@ -194,7 +194,7 @@ def plot_reliability(tables: Mapping[str, Reliability], path: str | Path) -> Non
 
 def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], classes: Classes) -> None:
     """Horizontal bars of (name, id, share 0..1) in the classes' colours."""
-    labels = [drawable(name, index) for name, index, _ in shares]
+    labels = [_label(name, index) for name, index, _ in shares]
     colours = [[part / 255 for part in classes.palette[index]] for _, index, _ in shares]
     values = [100 * share for _, _, share in shares]
     bars = axes.barh(range(len(shares)), values, color=colours, edgecolor="gray")
@@ -203,6 +203,11 @@ def plot_shares(axes: Axes, shares: Sequence[tuple[str, int, float]], classes: C
     _set_fonts(axes.get_yticklabels())
     axes.invert_yaxis()
     axes.set(xlim=(0, 115), xlabel="share of the pixels, %", title="class shares")
+
+
+def _label(name: str, index: int) -> str:
+    """A class's name as matplotlib draws it: a dollar is a dollar, no formula."""
+    return drawable(name, index).replace("$", r"\$")
 
 
 def _behind_each_other(records: list[Record]) -> tuple[list[Record], list[tuple[float, str]]]:

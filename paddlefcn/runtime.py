@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import warnings
@@ -37,7 +38,12 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if "paddle" in sys.modules:
         return made
-    settings = {"OMP_NUM_THREADS": str(_cores()), "MKL_DEBUG_CPU_TYPE": "5"}
+    # several ranks of one machine share its cores; paddle.distributed.launch has given each a single one
+    local_ranks = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+    threads = max(1, _cores() // local_ranks)
+    if local_ranks > 1 and os.environ.get("OMP_NUM_THREADS") == "1" and not leave_processor:
+        del os.environ["OMP_NUM_THREADS"]
+    settings = {"OMP_NUM_THREADS": str(threads), "MKL_DEBUG_CPU_TYPE": "5"}
     if not is_amd():
         # on AMD processors MKL takes its slow path unless it is told which instructions there are
         del settings["MKL_DEBUG_CPU_TYPE"]
@@ -72,7 +78,7 @@ def select_device(name: str | None) -> str:
     if name is None:
         name = "gpu:0" if count else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdigit())):
+    if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and re.fullmatch("[0-9]{1,4}", index))):
         raise UserError(f"--device {name}: expected cpu, gpu or gpu:N")
     if kind == "gpu" and int(index or 0) >= count:
         built = "this paddle has no GPU support (install paddlepaddle-gpu)"

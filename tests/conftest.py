@@ -29,6 +29,23 @@ def repo() -> Path:
     return REPO
 
 
+@pytest.fixture(scope="session")
+def kernels():
+    """The accelerator's, built once on a machine; tests of them are skipped where they cannot be."""
+    from paddlefcn.accelerator import AcceleratorError
+    from paddlefcn.accelerator.building import built
+
+    try:
+        file = built()
+    except AcceleratorError as error:
+        if "failed" in str(error):
+            raise
+        pytest.skip(str(error))
+    from paddlefcn.accelerator.kernels import Kernels
+
+    return Kernels(file)
+
+
 TINY = """
 data:
   type: Shapes
@@ -49,6 +66,7 @@ loss: [{type: CrossEntropy}]
 optimizer: {type: Momentum, momentum: 0.9, weight_decay: 1e-4}
 schedule: {type: Poly, learning_rate: 0.05, warmup_iters: 2}
 train: {iters: 8, batch_size: 2, eval_iters: 4, save_iters: 2, log_iters: 2, previews: 1}
+runtime: {cpu_accelerator: false}
 """
 
 
@@ -62,20 +80,3 @@ def tiny(tmp_path):
         return ["-c", str(recipe), "-o", f"train.save_dir={tmp_path / 'run'}", *options]
 
     return arguments
-
-
-@pytest.fixture(scope="session")
-def kernels():
-    """The accelerator's kernels, built once; tests of them are skipped where they cannot be."""
-    from paddlefcn.accelerator import AcceleratorError
-    from paddlefcn.accelerator.building import built
-
-    try:
-        file = built()
-    except AcceleratorError as error:
-        if "failed" in str(error):
-            raise
-        pytest.skip(str(error))
-    from paddlefcn.accelerator.kernels import Kernels
-
-    return Kernels(file)

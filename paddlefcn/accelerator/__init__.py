@@ -7,12 +7,15 @@ parameters, checkpoints and exports do not change. The kernels are compiled once
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from paddlefcn.accelerator.building import AcceleratorError
+from paddlefcn.accelerator.building import AcceleratorError, built
 
 if TYPE_CHECKING:
     from paddle import nn
+
+    from paddlefcn.accelerator.kernels import Kernels
 
 __all__ = ["AcceleratorError", "accelerate", "accelerator_for", "restore"]
 
@@ -29,11 +32,9 @@ def accelerate(model: nn.Layer, *, bf16: bool = False) -> int:
     Raises:
         AcceleratorError: what is missing on this machine to build or to use them.
     """
-    from paddlefcn.accelerator.building import built
-    from paddlefcn.accelerator.kernels import Kernels
     from paddlefcn.accelerator.patching import put_under
 
-    kernels = Kernels(built())
+    kernels = _loaded(lambda line: None)
     if bf16 and not kernels.says("fcn_bfloat_is_fast"):
         raise AcceleratorError("accelerator: this processor has no bfloat16 arithmetic (AVX512_BF16 or AMX)")
     return put_under(model, kernels, bf16=bf16)
@@ -46,16 +47,16 @@ def restore(model: nn.Layer) -> None:
     take_out(model)
 
 
-def accelerator_for(setting: bool | str, device: str) -> tuple[bool, list[str]]:
+def accelerator_for(
+    setting: bool | str, device: str, say: Callable[[str], None] = lambda line: None
+) -> tuple[bool, list[str]]:
     """Whether a run uses it by `runtime.cpu_accelerator` (True, False, "auto"), and lines for its log.
 
-    Builds it where that is wanted and has not been done.
+    Builds it where it is wanted and has not been built; `say` tells of that at once.
 
     Raises:
         AcceleratorError: it is asked for and cannot be had.
     """
-    from paddlefcn.accelerator.building import built
-
     if setting is False:
         return False, []
     if device != "cpu":
@@ -65,9 +66,23 @@ def accelerator_for(setting: bool | str, device: str) -> tuple[bool, list[str]]:
             )
         return False, []
     try:
-        file = built()
+        _loaded(say)
     except AcceleratorError as error:
         if setting is True:
             raise
-        return False, [f"{error}; going on without (runtime.cpu_accelerator: auto)"]
-    return True, [f"accelerator: {file.name}"]
+        return False, [f"{error}; going on without it"]
+    return True, [
+        "convolutions run on the accelerator (runtime.cpu_accelerator=false: on Paddle's operators)"
+    ]
+
+
+def _loaded(say: Callable[[str], None]) -> Kernels:
+    file = built(say)
+    from paddlefcn.accelerator.kernels import Kernels
+
+    try:
+        return Kernels(file)
+    except OSError as error:
+        raise AcceleratorError(
+            f"accelerator: {error}; run paddlefcn build-accelerator, or set PADDLEFCN_CACHE to another place"
+        ) from error

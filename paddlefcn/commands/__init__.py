@@ -16,6 +16,7 @@ import types
 from collections.abc import Sequence
 
 from paddlefcn import __version__
+from paddlefcn.commands.common import check_files
 from paddlefcn.errors import RunError, UserError
 from paddlefcn.terminal import plain_output
 
@@ -39,6 +40,8 @@ NAMES = (
     "calibrate",
     "tune_crf",
 )
+# arguments that name a file to write, in every command; a command's own stand in its WRITES
+_FILES = ("json", "per_image")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +92,7 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
 def _guarded(module: types.ModuleType, args: argparse.Namespace) -> int:
     """Turns what a user can mend into one line and an exit code; `--debug` shows the traceback."""
     try:
+        check_files(args, (*_FILES, *getattr(module, "WRITES", ())))
         return int(module.run(args))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", action="store_true", help="against paddle as it starts, in turn")
     parser.add_argument("--as-is", action="store_true", help="leave the processor settings alone")
     add_json(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --json")
     add_common(parser)
 
 
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0."""
     if args.iters < 1 or args.warmup < 0 or min(args.size) < 1:
         raise UserError("--iters takes 1 or more, --warmup 0 or more, --size two positive numbers")
+    if not all(0 <= workers <= 256 for workers in args.workers):
+        raise UserError(f"--workers {' '.join(map(str, args.workers))}: expected 0 to 256 each")
     if args.model is not None:
         report = _export_times(args)
         if args.json:

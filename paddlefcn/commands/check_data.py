@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.data.report import Report
 
+WRITES = ("figure",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config(parser)
     add_json(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of --json and --figure")
     parser.add_argument(
         "--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="default: train val"
     )

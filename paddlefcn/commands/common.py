@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddlefcn.errors import ConfigError
+from paddlefcn.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -54,7 +56,9 @@ def load(args: argparse.Namespace) -> Config:
 
     if args.config is None:
         args.config = str(_recipe_of_the_run(args))
-    return load_config(args.config, args.opts)
+    config = load_config(args.config, args.opts)
+    check_inputs(args, [args.config, config.data.root])
+    return config
 
 
 def _recipe_of_the_run(args: argparse.Namespace) -> Path:
@@ -67,6 +71,33 @@ def _recipe_of_the_run(args: argparse.Namespace) -> Path:
         if (folder / "config.yml").is_file():
             return folder / "config.yml"
     raise ConfigError(f"-c/--config: missing, and {named} is of no run with a config.yml of its own")
+
+
+def check_files(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Before a command does anything: the files that it is to write are new, or may be replaced.
+
+    Args:
+        names: the arguments that name files to write; all others may name inputs.
+
+    Raises:
+        OutputError: a file stands there (without --overwrite), or is a link, a folder or an input.
+    """
+    given = vars(args)
+    inputs = [value for name, value in given.items() if name not in names and isinstance(value, str)]
+    found = [(name, value) for name in names if isinstance(value := given.get(name), str)]
+    args.written = {f"--{name.replace('_', '-')}": value for name, value in found}
+    check_inputs(args, inputs)
+    places = [os.path.abspath(path) for _, path in found if path != os.devnull]
+    if len(set(places)) < len(places):
+        raise OutputError(f"{' and '.join(args.written)} name one file; give two")
+
+
+def check_inputs(args: argparse.Namespace, inputs: Sequence[str | Path]) -> None:
+    """`check_files` again, once more inputs are known."""
+    from paddlefcn.ownership import check_file
+
+    for option, path in getattr(args, "written", {}).items():
+        check_file(option, path, overwrite=bool(getattr(args, "overwrite", False)), inputs=inputs)
 
 
 def start(args: argparse.Namespace) -> str:

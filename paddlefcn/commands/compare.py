@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.commands.common import add_json
-from paddlefcn.commands.scoring import check_new
 from paddlefcn.errors import UserError
 from paddlefcn.files import write_json
 
@@ -39,8 +38,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--permutations {args.permutations}: expected 100 to 1000000")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: expected 0 or more")
-    if args.json:
-        check_new("--json", args.json, args.overwrite)
     first, second = paired(read_record(args.a), read_record(args.b))
     found = paired_differences(
         first.counts, second.counts, first.convention, permutations=args.permutations, seed=args.seed

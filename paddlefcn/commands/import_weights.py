@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from paddlefcn.commands.common import add_common, start
 from paddlefcn.errors import OutputError, WeightsError
+from paddlefcn.files import naming_errors
+from paddlefcn.ownership import check_file, is_device
 
 if TYPE_CHECKING:
     from paddlefcn.weights.entries import Network
@@ -95,10 +97,13 @@ def _positive(text: str) -> int:
 def _check_output(output: Path, args: argparse.Namespace) -> None:
     if output.suffix != ".safetensors":
         raise OutputError(f"--output {output}: its name must end in .safetensors")
+    inputs = [args.input, *([args.verify] if args.verify else [])]
     for file in [output, *([output.with_suffix(".png")] if args.verify else [])]:
-        if file.exists() and not args.overwrite:
-            raise OutputError(f"{file} exists; choose another or --overwrite")
-    output.parent.mkdir(parents=True, exist_ok=True)
+        check_file("--output", file, overwrite=args.overwrite, inputs=inputs)
+        if is_device(file):
+            raise OutputError(f"--output {file}: is a device; give a file")
+    with naming_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _metadata(foreign: Foreign, network: Network) -> dict[str, str]:

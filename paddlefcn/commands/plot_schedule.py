@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from paddlefcn.commands.common import add_common, add_config, load, start
-from paddlefcn.errors import OutputError
+
+WRITES = ("output",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +22,6 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0. The data set is only looked at where the recipe counts in epochs."""
     config = load(args)
     target = Path(args.output)
-    if target.is_dir() or (target.exists() and not args.overwrite):
-        raise OutputError(f"--output {target} exists; choose another or --overwrite")
     start(args)
     from paddlefcn.build import validate
     from paddlefcn.plots import plot_schedules

@@ -1,6 +1,7 @@
 """Draws augmented pairs as the network sees them: a contact sheet of images and tinted labels.
 
 The batches are the first ones that training itself would get, brought back from their normalisation.
+With --sheet, each transform of the recipe is drawn alone, and all of them together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from paddlefcn.config import Config
+    from paddlefcn.data.datasets import SegmentationDataset
 
+WRITES = ("output", "sheet")
 _CELL = 240  # pixels of a picture's longer side on the sheet
 
 
@@ -24,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config(parser)
     parser.add_argument("--output", default="preview_data.png", metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--count", type=int, default=16, metavar="N", help="pairs to draw (default: 16)")
+    parser.add_argument("--sheet", metavar="FILE", help="draw each transform alone and all together instead")
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="pairs to draw (default: 16; rows of a sheet: 3)"
+    )
     parser.add_argument("--start", type=int, default=0, metavar="K", help="first batch of training to draw")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     add_common(parser)
@@ -32,14 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0."""
-    from paddlefcn.errors import OutputError, UserError
+    from paddlefcn.errors import UserError
 
     config = load(args)
-    if not 1 <= args.count <= 400 or args.start < 0:
-        raise UserError(f"--count {args.count}, --start {args.start}: expected 1 to 400, and 0 or more")
-    output = Path(args.output)
-    if output.is_dir() or (output.exists() and not args.overwrite):
-        raise OutputError(f"{output} is there already; choose another file or --overwrite")
+    count = args.count if args.count is not None else 3 if args.sheet else 16
+    if not 1 <= count <= 400 or args.start < 0:
+        raise UserError(f"--count {count}, --start {args.start}: expected 1 to 400, and 0 or more")
+    output = Path(args.sheet or args.output)
     from paddlefcn import runtime
 
     runtime.prepare()
@@ -53,17 +58,46 @@ def run(args: argparse.Namespace) -> int:
     dataset = build_dataset(config, "train")
     for line in quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip"):
         print(line, flush=True)
+    if args.sheet:
+        print(_draw_transforms(config, dataset, count, output), flush=True)
+        return 0
     cells: list[np.ndarray] = []
     batches = build_loader(config, dataset).batches(args.start)
     for batch in batches:
         for image, label, name in zip(batch.image, batch.label, batch.names):
             cells.append(_cell(config, image, label, name))
-        if len(cells) >= args.count:
+        if len(cells) >= count:
             break
     batches.close()  # type: ignore[attr-defined]
-    write_picture(output, _sheet(cells[: args.count]))
-    print(f"{min(len(cells), args.count)} pairs of the training split, augmented: {output}", flush=True)
+    write_picture(output, _contact_sheet(cells[:count]))
+    print(f"{min(len(cells), count)} pairs of the training split, augmented: {output}", flush=True)
     return 0
+
+
+def _draw_transforms(config: Config, dataset: SegmentationDataset, count: int, output: Path) -> str:
+    """Writes the sheet of the first readable pairs; returns the line that says so."""
+    from paddlefcn.build import build_loader, build_train_transforms
+    from paddlefcn.errors import DataError
+    from paddlefcn.transform_sheet import draw_sheet
+    from paddlefcn.visualize import write_picture
+
+    loader = build_loader(config, dataset)
+    loader.prepare()
+    samples: list[tuple[str, np.ndarray, np.ndarray]] = []
+    for index, sample in enumerate(dataset.samples):
+        if len(samples) == count:
+            break
+        try:
+            samples.append((sample.name, *dataset.read(index)))
+        except DataError:
+            if config.data.on_bad_image != "skip":
+                raise
+    if not samples:
+        raise DataError("none of the training images can be read")
+    transforms = build_train_transforms(config)
+    sheet = draw_sheet(transforms, samples, config.classes, loader.draw_sample, config.train.seed)
+    write_picture(output, sheet)
+    return f"{len(transforms)} transforms of the recipe, each alone and all together: {output}"
 
 
 def _cell(config: Config, image: np.ndarray, label: np.ndarray, name: str) -> np.ndarray:
@@ -86,7 +120,7 @@ def _cell(config: Config, image: np.ndarray, label: np.ndarray, name: str) -> np
     return gallery([(f"{name}  {height}x{width}", cv2.resize(pair, size, interpolation=mode))])
 
 
-def _sheet(cells: list[np.ndarray], gap: int = 8) -> np.ndarray:
+def _contact_sheet(cells: list[np.ndarray], gap: int = 8) -> np.ndarray:
     """Cells in rows, about as wide as high, on white."""
     import math
 

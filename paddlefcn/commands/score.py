@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from paddlefcn.commands.common import load
 from paddlefcn.commands.scoring import (
     add_scoring,
-    check_report_files,
     make_scorer,
     print_report,
     write_report,
@@ -85,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    check_report_files(args)
     if args.config is None:
         alone = {"-o": args.opts, "--pred-like-labels": args.pred_like_labels}
         for option, value in alone.items():

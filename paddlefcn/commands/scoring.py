@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.commands.common import add_json
-from paddlefcn.errors import OutputError, UserError
+from paddlefcn.errors import UserError
 from paddlefcn.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -71,24 +70,6 @@ def make_scorer(args: argparse.Namespace, class_names: Sequence[str], ignore_ind
         except ValueError as error:
             raise UserError(f"--{error}") from error
     return Scorer(class_names, ignore_index, convention=args.convention, borders=borders)
-
-
-def check_report_files(args: argparse.Namespace) -> None:
-    """Before anything is computed: --json and --per-image are two files, and new ones without --overwrite."""
-    given = {"--json": args.json, "--per-image": args.per_image}
-    files = {option: path for option, path in given.items() if path is not None}
-    if len({Path(path).resolve() for path in files.values()}) < len(files):
-        raise OutputError(f"--json and --per-image both name {args.json}; give two files")
-    for option, path in files.items():
-        check_new(option, path, args.overwrite)
-
-
-def check_new(option: str, path: str, overwrite: bool) -> None:
-    """OutputError where a file stands without `overwrite`; a device is written to."""
-    if Path(path).is_dir():
-        raise OutputError(f"{option} {path}: is a folder; give a file")
-    if Path(path).is_file() and not overwrite:
-        raise OutputError(f"{option} {path}: exists; choose another or --overwrite")
 
 
 def write_report(args: argparse.Namespace, report: Report, about: Mapping[str, Any]) -> None:

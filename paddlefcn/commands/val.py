@@ -12,7 +12,6 @@ from paddlefcn.commands.network import add_inference, add_weights, inference
 from paddlefcn.commands.refining import add_refinement, refine_options
 from paddlefcn.commands.scoring import (
     add_scoring,
-    check_report_files,
     make_scorer,
     print_report,
     write_report,
@@ -58,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
     validate(config)
     if args.worst < 0:
         raise UserError(f"--worst {args.worst}: expected 0 or more")
-    check_report_files(args)
     options = refine_options(args)
     if options.min_area is not None and options.min_area.map_units:
         raise UserError(f"--min-area {args.min_area}: val knows no map; give pixels")

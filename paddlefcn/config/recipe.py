@@ -47,11 +47,22 @@ class TrainConfig:
     )
     on_nan: Annotated[str, Pattern("stop|skip 0*[1-9][0-9]*", "stop, or skip N with N of 1 or more")] = "stop"
     ema_decay: Annotated[float, Range(0, 0.999999)] | None = None
+    swa_start: Steps | None = None
+    swa_every: Steps = 1
+    swa_batches: Steps = 20
+    freeze: tuple[str, ...] = ()
+    freeze_batch_norm: bool = False
+    recompute: bool = False
+    sizes: tuple[Any, ...] = ()
+    early_stop: Steps | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     previews: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self) -> None:
         if self.iters and self.epochs:
             raise ValueError("iters and epochs are both given; keep one")
+        if self.ema_decay is not None and self.swa_start is not None:
+            raise ValueError("ema_decay and swa_start are both given; the weights have one average")
         if self.eval_sliding is not None and len(self.eval_sliding) not in (1, 2):
             raise ValueError(f"eval_sliding {list(self.eval_sliding)}: expected [SIZE] or [SIZE, STRIDE]")
 
@@ -59,6 +70,14 @@ class TrainConfig:
     def allowed_skips(self) -> int:
         """How many steps with a loss that is not finite may be left out (`on_nan`)."""
         return 0 if self.on_nan == "stop" else int(self.on_nan.split()[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig:
+    """The runtime section: how, not what, is computed."""
+
+    # auto: used where it can be built; true: absent, it is an error; false: Paddle's own operators
+    cpu_accelerator: bool | Literal["auto"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +96,7 @@ class Config:
     schedule: Component
     train: TrainConfig
     tree: Mapping[str, Any]
+    runtime: RuntimeConfig = RuntimeConfig()
     refine: RefineSettings = dataclasses.field(default_factory=RefineSettings)
     stages: tuple[Config, ...] = ()
 
@@ -91,7 +111,7 @@ class Config:
 
 
 _NEEDED = ("data", "model", "loss", "optimizer", "schedule")
-_OPTIONAL = ("train", "refine", "stages")
+_OPTIONAL = ("train", "refine", "runtime", "stages")
 
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
@@ -127,7 +147,7 @@ def parse_config(tree: Mapping[str, Any], file: str) -> Config:
 
 def _section_of(key: str) -> str:
     """For a key at the top that belongs into a section: which; else the nearest section."""
-    homes = [("train", TrainConfig), ("data", DataConfig)]
+    homes = [("train", TrainConfig), ("data", DataConfig), ("runtime", RuntimeConfig)]
     found = [name for name, section in homes if key in (field.name for field in dataclasses.fields(section))]
     if found:
         return f"; did you mean {found[0]}.{key}?"
@@ -148,6 +168,7 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
         optimizer=section("optimizer").component(),
         schedule=section("schedule").component(),
         train=_train(section("train")),
+        runtime=section("runtime").section(RuntimeConfig),
         tree=tree,
         refine=_refine(section("refine")),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from paddlefcn.data.datasets import Sample, SegmentationDataset, check_sizes
 from paddlefcn.data.images import palette_of
 from paddlefcn.data.labels import is_smoothed_binary
+from paddlefcn.data.near_duplicates import small_copy
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError
 
@@ -115,6 +116,7 @@ class Finding:
     dtype: str = ""
     channel_sums: np.ndarray | None = None  # per channel: sum and sum of squares, [2, C]
     content: str = ""  # of the image's pixels
+    small: np.ndarray | None = None  # the image as `small_copy` makes it
     values: dict[int, int] = dataclasses.field(default_factory=dict)  # as they stand in the mask
     colors: dict[tuple[int, ...], int] = dataclasses.field(default_factory=dict)
     palette: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # of the values used
@@ -157,6 +159,7 @@ class Inspector:
             return None
         finding.size, finding.dtype = (image.shape[0], image.shape[1]), str(image.dtype)
         finding.content = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+        finding.small = small_copy(image)
         pixels = image.reshape(-1, image.shape[2]).astype(np.float64)
         finding.channel_sums = np.stack([pixels.sum(axis=0), (pixels**2).sum(axis=0)])
         return image

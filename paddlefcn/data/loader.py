@@ -12,8 +12,10 @@ import numpy as np
 
 from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import Sample, SegmentationDataset
+from paddlefcn.data.growth import Growth
 from paddlefcn.data.images import Normalize
 from paddlefcn.data.transforms import Compose, Transform
+from paddlefcn.data.transforms.fused import resize_averaged, resize_ids
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError, RunError
 
@@ -37,6 +39,7 @@ class TrainLoader:
     Args:
         transforms: one or several, called one after the other as (image, label, rng) -> (image, label).
         batch_size: samples a batch of this rank.
+        growth: smaller samples in larger batches at first; all at their size when not given.
         num_workers: processes that prepare batches; 0 prepares them in this one.
         on_bad_image: "stop" raises the DataError; "skip" takes the epoch's next sample instead and
             notes the bad one in `bad`.
@@ -53,6 +56,7 @@ class TrainLoader:
         normalize: Normalize,
         *,
         batch_size: int,
+        growth: Growth | None = None,
         seed: int = 0,
         num_workers: int = 0,
         on_bad_image: str = "stop",
@@ -65,10 +69,11 @@ class TrainLoader:
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {world_size}: out of range")
         if not len(dataset):
             raise DataError("the training split has no samples")
+        self.growth = growth or Growth(batch_size)
         augment = transforms if callable(transforms) else Compose(transforms)
         skip = on_bad_image == "skip"
         self._make = _BatchMaker(
-            dataset, augment, normalize, batch_size, seed, skip, rank, world_size, holders={}
+            dataset, augment, normalize, self.growth, seed, skip, rank, world_size, holders={}
         )
         self._prepared = False
         self.num_workers = num_workers
@@ -100,6 +105,13 @@ class TrainLoader:
         self._prepared = True
         return lines
 
+    def draw_sample(
+        self, rng: np.random.Generator, classes: tuple[int, ...] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Any sample as its files hold it, or one that holds one of `classes`: as mixing draws it."""
+        self.prepare()
+        return self._make.draw(rng, classes, self.bad)
+
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batch `start` and those after it, without end. Close the generator to end its workers."""
         self.prepare()
@@ -118,6 +130,12 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
+def _reduced(image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """A sample at a share of its height and width, one pixel at least."""
+    size = (max(1, round(label.shape[0] * scale)), max(1, round(label.shape[1] * scale)))
+    return resize_averaged(image, size), resize_ids(label, size)
+
+
 @dataclasses.dataclass(frozen=True)
 class _BatchMaker:
     """Makes batch k; sent to every worker once. Labels travel in their small type."""
@@ -125,7 +143,7 @@ class _BatchMaker:
     dataset: SegmentationDataset
     augment: Transform
     normalize: Normalize
-    batch_size: int
+    growth: Growth
     seed: int
     skip: bool
     rank: int
@@ -133,9 +151,12 @@ class _BatchMaker:
     holders: Mapping[int, Sequence[int]]  # class id -> the samples that hold it, for those that are drawn by
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, str]]:
-        first = (number * self.world_size + self.rank) * self.batch_size
+        position, size, scale = self.growth(number)
+        first = position * self.world_size + self.rank * size
         bad: dict[str, str] = {}
-        samples = [self._sample(position, bad) for position in range(first, first + self.batch_size)]
+        samples = [self._sample(position, bad) for position in range(first, first + size)]
+        if scale < 1:
+            samples = [(*_reduced(image, label, scale), name) for image, label, name in samples]
         names = [name for _, _, name in samples]
         shape = samples[0][1].shape
         for _, label, name in samples:
@@ -163,7 +184,7 @@ class _BatchMaker:
         try:
             if isinstance(self.augment, Compose):
                 image, label = self.augment(
-                    image, label, rng, lambda chance, ids: self._draw(chance, ids, bad)
+                    image, label, rng, lambda chance, ids: self.draw(chance, ids, bad)
                 )
             else:
                 image, label = self.augment(image, label, rng)
@@ -175,7 +196,7 @@ class _BatchMaker:
             reason = " ".join(str(error).split())
             raise RunError(f"augmenting {name} failed: {type(error).__name__}: {reason[:500]}") from error
 
-    def _draw(
+    def draw(
         self, rng: np.random.Generator, classes: tuple[int, ...] | None, bad: dict[str, str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Any sample, or one that holds one of `classes`: each class as likely, then each sample of it."""

@@ -15,6 +15,7 @@ import yaml
 from paddlefcn.data.checks import Finding, inspect, wrong_palettes
 from paddlefcn.data.datasets import SegmentationDataset
 from paddlefcn.data.labels import is_smoothed_binary
+from paddlefcn.data.near_duplicates import find_near_duplicates
 from paddlefcn.errors import DataError
 
 
@@ -157,6 +158,7 @@ def check(
     trained: list[Finding] = []  # of the first split: what weights and normalisation are suggested from
     contents: dict[str, tuple[str, str, Any]] = {}
     reader: SegmentationDataset | None = None
+    seen: list[tuple[str, SegmentationDataset, list[Finding]]] = []  # the splits before
     for name, dataset in datasets.items():
         if isinstance(dataset, DataError):
             splits.append(_summary(name, 0, [], [str(dataset)], len(class_names)))
@@ -166,6 +168,8 @@ def check(
         faults = _faults(dataset, findings)
         _find_copies(name, dataset, findings, contents, faults, notes)
         splits.append(_summary(name, len(dataset), findings, faults, len(class_names)))
+        _find_disguised(name, dataset, findings, seen, faults)
+        seen.append((name, dataset, findings))
         everything += findings
         trained = trained or findings
     report = Report(tuple(class_names), splits, notes, {})
@@ -215,6 +219,31 @@ def _find_copies(
             )
         elif first[2] != sample.image:
             notes.append(f"{split}: {sample.image} is the same picture as {first[2]}")
+
+
+def _find_disguised(
+    split: str,
+    dataset: SegmentationDataset,
+    findings: Sequence[Finding],
+    seen: Sequence[tuple[str, SegmentationDataset, Sequence[Finding]]],
+    faults: list[str],
+) -> None:
+    """Pictures of an earlier split that stand here mirrored, encoded anew or cropped: faults."""
+    ours = [finding for finding in findings if finding.small is not None]
+    for other, other_set, other_findings in seen:
+        theirs = [finding for finding in other_findings if finding.small is not None]
+        if not ours or not theirs:
+            continue
+        copies = [np.stack([f.small for f in part if f.small is not None]) for part in (theirs, ours)]
+        for found in find_near_duplicates(*copies):
+            first, second = theirs[found.first], ours[found.second]
+            if first.content == second.content:
+                continue  # equal pictures are said already
+            old, new = other_set.samples[first.index], dataset.samples[second.index]
+            faults.append(
+                f"{new.image or new.name}: is nearly the same picture as {old.image or old.name} of {other} "
+                f"({found.words()}): the score would be flattered; remove one of them"
+            )
 
 
 def _summary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,10 +15,11 @@ import numpy as np
 
 from paddlefcn import runtime
 from paddlefcn.deploy.operators import check_operators
-from paddlefcn.errors import ConfigError, WeightsError
+from paddlefcn.errors import ConfigError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
 _CACHED_SHAPES = 16
+_MOST_THREADS = 256  # far more than any of these machines has; Paddle dies of some thousands
 Engine = Callable[[np.ndarray], np.ndarray]
 
 
@@ -39,10 +41,13 @@ def create_engine(
         threads: of a CPU; what OMP_NUM_THREADS says, or all cores, if not given.
 
     Raises:
+        UserError: threads out of range.
         ConfigError: the engine is not installed or cannot use the device, or the program holds an operator
             that no network needs.
         WeightsError: it cannot load the files.
     """
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
     check_operators(files["model"])
     if name in ("onednn", "native"):
         onednn = name == "onednn"
@@ -239,4 +244,5 @@ def _short(error: BaseException) -> str:
 def _default_threads() -> int:
     """What the runtime chose, or the user before it: the cores this process may use."""
     chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(chosen) if chosen.isdigit() and int(chosen) else os.cpu_count() or 1
+    number = int(chosen) if re.fullmatch("[0-9]{1,9}", chosen) else 0
+    return min(number or os.cpu_count() or 1, _MOST_THREADS)

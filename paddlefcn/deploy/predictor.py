@@ -45,8 +45,6 @@ class Predictor:
         threads: int | None = None,
         runtime: str = "auto",
     ) -> None:
-        if threads is not None and not 1 <= threads <= 1024:
-            raise ConfigError(f"threads {threads}: expected 1 to 1024")
         self.deployment = model_dir if isinstance(model_dir, Deployment) else load_deployment(model_dir)
         self.classes = self.deployment.classes.names
         self.channels = self.deployment.preprocess.channels

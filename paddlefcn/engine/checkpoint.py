@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Collection, Mapping
@@ -36,6 +37,7 @@ class State:
         best_score, best_iteration: the best evaluation of this stage so far (None before the first).
         skipped: steps left out because their loss was not finite.
         stage: the stage whose network this is, from 1.
+        step_images: images a step, over all batches and ranks; 0 where an earlier version wrote none.
     """
 
     iteration: int = 0
@@ -44,6 +46,7 @@ class State:
     best_iteration: int = 0
     skipped: int = 0
     stage: int = 1
+    step_images: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Checkpoints:
         found = [
             (int(path.name[5:]), path)
             for path in self.folder.glob("iter_*")
-            if path.name[5:].isdigit() and path.is_dir()
+            if re.fullmatch("[0-9]{1,18}", path.name[5:]) and path.is_dir()
         ]
         return sorted(found, reverse=True)
 
@@ -147,6 +150,22 @@ def _safetensors(weights: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     stream = io.BytesIO()
     write_safetensors(stream, weights, metadata)
     return stream.getvalue()
+
+
+class SharedCheckpoints(Checkpoints):
+    """Those of a rank that is not the first, which writes them: read alone."""
+
+    def save(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> Path:
+        return self.folder / f"iter_{state.iteration}"
+
+    def settle(self, iteration: int) -> None:
+        """Nothing: the first rank does it."""
+
+    def save_best(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> None:
+        """Nothing: the first rank does it."""
+
+    def restate(self, state: State) -> None:
+        """Nothing: the first rank does it."""
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

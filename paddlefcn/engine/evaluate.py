@@ -13,6 +13,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddlefcn.data.loader import read_ahead
+from paddlefcn.engine.ranks import ALONE, Ranks
 from paddlefcn.inference import Inference, WholeImage, eval_mode
 from paddlefcn.label_maps import label_map
 from paddlefcn.metrics import ConfusionMatrix, Scores, scored_pixels
@@ -58,6 +59,7 @@ def evaluate(
     on_image: Callable[[ImageResult], None] | None = None,
     bad: dict[str, str] | None = None,
     decide: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Runs the network in eval mode over every image and scores it; modes are put back afterwards.
 
@@ -76,6 +78,8 @@ def evaluate(
         bad: if given, pairs that cannot be used are noted here (name -> message) and left out.
         decide: (index of the image, scores [C, h, w]) -> class ids [H, W] at the label's size; the highest
             score if not given. Pixels of ignore_index in it are not scored.
+        ranks: the processes that share the images out among them; each returns the scores of all, and sees
+            its own alone in `on_image` and `progress`.
 
     Raises:
         DataError: an image or a mask cannot be used, and `bad` is not given.
@@ -83,8 +87,9 @@ def evaluate(
     reader = dataset.label_reader
     matrix = ConfusionMatrix(reader.num_classes, reader.ignore_index)
     run = inference or WholeImage()
-    losses: list[float] = []
-    pairs = read_ahead(dataset, preprocess, num_workers, bad=bad)
+    losses: dict[int, float] = {}
+    own = range(ranks.rank, len(dataset), ranks.size)  # no image twice, as samplers do that fill up
+    pairs = read_ahead(dataset, preprocess, num_workers, indices=own, bad=bad)
     with eval_mode(model):
         for done, (index, image, label, sample) in enumerate(pairs, start=1):
             tensor = paddle.to_tensor(image[None])
@@ -92,13 +97,27 @@ def evaluate(
                 model, tensor, label, run, loss, partial(decide, index) if decide else None
             )
             matrix.update(*scored_pixels(pred, label, reader.ignore_index))
-            losses += [] if value is None else [value]
+            if value is not None:
+                losses[index] = value
             if on_image is not None:
                 on_image(ImageResult(index, sample, pred, label))
             if progress is not None:
-                progress(done, len(dataset))
-    mean_loss = sum(losses) / len(losses) if losses else None
+                progress(done, len(own))
+    matrix, losses = _joined(matrix, losses, ranks)
+    # added up in the order of the images, whoever scored them: the same sum to the last bit
+    mean_loss = sum(losses[index] for index in sorted(losses)) / len(losses) if losses else None
     return Evaluation(matrix.scores(list(class_names) or None, convention), mean_loss, matrix)
+
+
+def _joined(
+    matrix: ConfusionMatrix, losses: dict[int, float], ranks: Ranks
+) -> tuple[ConfusionMatrix, dict[int, float]]:
+    """What all ranks scored, together."""
+    all_losses: dict[int, float] = {}
+    total = ConfusionMatrix(matrix.num_classes, matrix.ignore_index)
+    for part, part_losses in ranks.gather((matrix, losses)):
+        total, all_losses = total + part, {**all_losses, **part_losses}
+    return total, all_losses
 
 
 def predict_label_map(

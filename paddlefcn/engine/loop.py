@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ import paddle
 
 from paddlefcn.engine.averaging import Average
 from paddlefcn.engine.checkpoint import Checkpoints, State, model_arrays
+from paddlefcn.engine.freezing import training_mode
+from paddlefcn.engine.history import ends_early, scores_of
 from paddlefcn.engine.interrupt import Interrupted, Interrupts
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.records import Records
@@ -19,7 +20,8 @@ from paddlefcn.engine.step import StepResult, TrainStep
 from paddlefcn.engine.validation import Validation
 from paddlefcn.errors import RunError
 from paddlefcn.metrics import SCORES, Scores
-from paddlefcn.optim import load_optimizer_state, optimizer_state
+from paddlefcn.optim import Schedule, load_optimizer_state, optimizer_state
+from paddlefcn.optim.schedules import Score
 
 if TYPE_CHECKING:
     from paddlefcn.data.loader import TrainLoader
@@ -31,7 +33,8 @@ class Plan:
     """How long and how often; durations in optimisation steps.
 
     A stage of a run goes on from iteration `start`, where the one before ended, to iteration `iters`; its
-    learning rate is that of a run of its own. best/ is the last stage's (`keep_best`).
+    learning rate is that of a run of its own. best/ is the last stage's (`keep_best`). After `early_stop`
+    evaluations in a row without a better score it ends early.
     """
 
     iters: int
@@ -42,6 +45,7 @@ class Plan:
     allowed_skips: int
     start: int = 0
     keep_best: bool = True
+    early_stop: int | None = None
 
     def due(self, iteration: int, every: int) -> bool:
         """Whether something that is done every so often is done after this iteration; the last one always."""
@@ -55,7 +59,7 @@ class Loop:
         self,
         *,
         step: TrainStep,
-        schedule: Callable[[int], float],
+        schedule: Schedule,
         loader: TrainLoader,
         validation: Validation,
         checkpoints: Checkpoints,
@@ -82,10 +86,13 @@ class Loop:
         training = checkpoint.training
         raw = {name[4:]: value for name, value in training.items() if name.startswith("raw/")}
         self.model.set_state_dict({k: paddle.to_tensor(v) for k, v in (raw or checkpoint.weights).items()})
-        self.average.load(checkpoint.weights)
+        if raw:
+            self.average.load(checkpoint.weights)
         slots = {name[6:]: value for name, value in training.items() if name.startswith("optim/")}
         load_optimizer_state(self.step.optimizer, self.model, slots)
         self._slots = slots
+        scale = {name[4:]: value for name, value in training.items() if name.startswith("amp/")}
+        self.step.precision.load(scale)
         self.state, self.last_saved = checkpoint.state, checkpoint.folder
         self.checkpoints.settle(checkpoint.state.iteration)
 
@@ -96,27 +103,44 @@ class Loop:
             RunError: the loss is not finite, or a file could not be written.
             DataError: an image or mask that stops the run.
         """
-        plan, state = self.plan, self.state
+        plan, state, ranks = self.plan, self.state, self.step.ranks
         batches = self.loader.batches(start=state.iteration * self.step.accumulate)
-        self.model.train()
+        training_mode(self.model)
         with Interrupts() as interrupts:
             if plan.due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
                 self._evaluate(interrupts)
-            while state.iteration < plan.iters and not interrupts.code:
+            # a signal reaches the ranks at different times: they agree on it after every step
+            code = ranks.highest(interrupts.code)
+            while state.iteration < plan.iters and not code and not self.ends_early():
                 iteration = state.iteration + 1
-                learning_rate = self.schedule(iteration - plan.start)
+                learning_rate = self.schedule(iteration - plan.start, self.scores())
                 paddle.seed(_seed(plan.seed, iteration))  # dropout follows from the iteration alone
                 taken = (self.progress.waited(batches) for _ in range(self.step.accumulate))
                 result = self.step(taken, learning_rate)
                 self._note(result, iteration, learning_rate)
                 self.average.update(iteration - plan.start)
                 state.iteration = iteration
-                if plan.due(iteration, plan.eval_iters) and not interrupts.code:
+                code = ranks.highest(interrupts.code)
+                if plan.due(iteration, plan.eval_iters) and not code:
                     self.save()  # before scoring, which can fail or be killed
                     self._evaluate(interrupts)
-                elif plan.due(iteration, plan.save_iters) or interrupts.code:
+                    code = ranks.highest(interrupts.code)
+                elif plan.due(iteration, plan.save_iters) or code:
                     self.save()
-        return interrupts.code
+        if self.ends_early() and state.iteration < plan.iters and not code:
+            self.progress.say(
+                f"stopped early after iteration {state.iteration} of {plan.iters}: no better {plan.best} in "
+                f"{plan.early_stop} evaluations"
+            )
+        return code
+
+    def scores(self) -> list[Score]:
+        """(iteration in this stage, score) of every evaluation of it so far."""
+        return scores_of(self.records.evaluations, self.plan.best, self.plan.start)
+
+    def ends_early(self) -> bool:
+        """Whether the scores have stood still for as long as the plan waits."""
+        return ends_early(self.scores(), self.plan.early_stop)
 
     def _note(self, result: StepResult, iteration: int, learning_rate: float) -> None:
         """Writes a step down; one whose loss was not finite counts against the allowed ones."""
@@ -126,6 +150,7 @@ class Loop:
         else:
             self._slots = None
         self.records.write({"iter": iteration, "loss": loss, "learning_rate": learning_rate})
+        self.progress.images = len(result.names) * self.step.ranks.size
         clock = self.progress.step(iteration, loss, learning_rate)
         if clock:
             self.records.write_timing({"iter": iteration, **clock})
@@ -201,7 +226,8 @@ class Loop:
         weights, raw = model_arrays(self.model, self.average)
         # Paddle 2 takes loaded momenta in with the first step, and until then says it has none
         slots = optimizer_state(self.step.optimizer, self.model) if self._slots is None else self._slots
-        return weights, {**raw, **{f"optim/{name}": value for name, value in slots.items()}}
+        scale = {f"amp/{name}": value for name, value in self.step.precision.arrays().items()}
+        return weights, {**raw, **{f"optim/{name}": value for name, value in slots.items()}, **scale}
 
 
 def _seed(seed: int, iteration: int) -> int:

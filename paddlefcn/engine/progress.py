@@ -23,12 +23,15 @@ class TrainingProgress:
         images: an attribute, how many an iteration takes; stages may differ.
         log_iters: a plain line this often (all of them go to `log` as well).
         log: where lines go too (train.log).
+        silent: nothing on the screen.
     """
 
-    def __init__(self, *, done: int, total: int, log_iters: int, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, done: int, total: int, log_iters: int, log: Callable[[str], None], silent: bool = False
+    ) -> None:
         self.total, self.log_iters, self.log = total, log_iters, log
         self.images = 1
-        self.on_terminal = sys.stderr.isatty()
+        self.silent, self.on_terminal = silent, sys.stderr.isatty() and not silent
         self._bar = tqdm(
             total=total,
             initial=done,
@@ -80,7 +83,7 @@ class TrainingProgress:
     def say(self, line: str, *, on_screen: bool = True) -> None:
         """A line for the reader, above the bar, and for train.log."""
         self.log(line)
-        if on_screen:
+        if on_screen and not self.silent:
             say_above(line)
 
     @contextlib.contextmanager

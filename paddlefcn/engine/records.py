@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlefcn.data.images import read_image
+from paddlefcn.engine.history import is_evaluation
 from paddlefcn.engine.visual_log import VisualLog
 from paddlefcn.errors import DataError, OutputError, RunError
 from paddlefcn.files import naming_errors, write_text
@@ -52,36 +53,47 @@ class Records:
         upto: iterations after this one are cut (a resume continues there).
         evaluated: whether the evaluation of iteration `upto` itself stays.
         log_iters: VisualDL gets a training point (the mean of the iterations since the last) this often.
+        writes: False keeps the records in memory alone (of a rank that is not the first).
     """
 
-    def __init__(self, folder: Path, *, upto: int, evaluated: bool, log_iters: int) -> None:
-        self.folder, self.log_iters = folder, log_iters
+    def __init__(
+        self, folder: Path, *, upto: int, evaluated: bool, log_iters: int, writes: bool = True
+    ) -> None:
+        self.folder, self.log_iters, self.writes = folder, log_iters, writes
         self.stage: str | None = None
         self.metrics = [
             record
             for record in read_records(folder / "metrics.jsonl")
-            if record["iter"] < upto or (record["iter"] == upto and (evaluated or "mean_iou" not in record))
+            if record["iter"] < upto or (record["iter"] == upto and (evaluated or not is_evaluation(record)))
         ]
+        self.evaluations = [record for record in self.metrics if is_evaluation(record)]
         timing = [r for r in read_records(folder / "timing.jsonl") if r["iter"] <= upto]
         self.class_scores = [
             record
             for record in read_records(folder / "class_scores.jsonl")
             if record["iter"] < upto or (record["iter"] == upto and evaluated)
         ]
+        self._window: list[Record] = []
+        self._metrics: Any
+        self._timing: Any
+        self._class_scores: Any
+        self._vdl: Any
+        if not writes:
+            self._metrics = self._timing = self._class_scores = self._vdl = Nothing()
+            return
         _write_lines(folder / "metrics.jsonl", self.metrics)
         _write_lines(folder / "timing.jsonl", timing)
         _write_lines(folder / "class_scores.jsonl", self.class_scores)
         self._metrics = Lines(folder / "metrics.jsonl")
         self._timing = Lines(folder / "timing.jsonl")
         self._class_scores = Lines(folder / "class_scores.jsonl")
-        self._window: list[Record] = []
         shutil.rmtree(folder / "vdl", ignore_errors=True)
         self._vdl = VisualLog(folder / "vdl", display_name=folder.name)
         for record in self.metrics:
             self._show(record)
         for record in timing:
             self._show_timing(record)
-        self._show_previews({record["iter"] for record in self.metrics if "mean_iou" in record})
+        self._show_previews({record["iter"] for record in self.evaluations})
 
     def _show_previews(self, evaluated: Collection[int]) -> None:
         """Puts the pictures of earlier evaluations back."""
@@ -96,6 +108,8 @@ class Records:
         if self.stage is not None:
             record = {**record, "stage": self.stage}
         self.metrics.append(record)
+        if is_evaluation(record):
+            self.evaluations.append(record)
         self._metrics.append(_line(record))
         self._show(record)
 
@@ -122,6 +136,8 @@ class Records:
 
     def write_preview(self, number: int, picture: Any, iteration: int) -> None:
         """The picture [H, W, 3] uint8 of a validation image: to preview/ and to VisualDL."""
+        if not self.writes:
+            return
         write_picture(self.folder / "preview" / f"iter_{iteration:06}_{number}.png", picture)
         self._vdl.add_image(f"preview/{number}", picture, step=iteration)
 
@@ -140,7 +156,7 @@ class Records:
 
     def _show(self, record: Record) -> None:
         step = record["iter"]
-        if "mean_iou" in record:
+        if is_evaluation(record):
             for name, value in record.items():
                 if isinstance(value, float):
                     self._vdl.add_scalar("loss/val" if name == "val_loss" else f"score/{name}", value, step)
@@ -165,6 +181,16 @@ def _line(record: Record) -> str:
 
 def _write_lines(path: Path, records: Iterable[Record]) -> None:
     write_text(path, "".join(_line(record) for record in records))
+
+
+class Nothing:
+    """Takes every call and does nothing, in the place of what a process does not write."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *args: Any, **keywords: Any) -> None:
+        return None
 
 
 class Lines:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import paddle
 
+from paddlefcn.engine.precision import Precision
+from paddlefcn.engine.ranks import ALONE, Ranks
+
 if TYPE_CHECKING:
     from paddle import nn
     from paddle.optimizer import Optimizer
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """The loss of a step (the mean over its batches) and the samples that were in it."""
+    """The loss of a step (over all its batches and ranks) and the samples that were in it here."""
 
     loss: float
     names: list[str]
@@ -34,8 +37,10 @@ class TrainStep:
     """Forward, losses and backward over the batches of one step, then the update.
 
     Args:
-        model, losses, optimizer: built; `losses(outputs, label)` gives a scalar.
-        accumulate: how many batches a step takes; the gradient is their mean.
+        model, losses, optimizer: built; `losses(outputs, label, whole)` gives a scalar.
+        accumulate: how many batches a step takes; its loss is that of one batch of all their images.
+        precision: of the forward pass.
+        ranks: the processes that take the step together, each with batches of its own.
         keeps_statistics: put BatchNorm's running values back after a step that was not taken.
         mark: called with "forward", "backward" and "update" as each is done, for whoever times them.
     """
@@ -47,28 +52,39 @@ class TrainStep:
         optimizer: Optimizer,
         *,
         accumulate: int = 1,
+        precision: Precision | None = None,
+        ranks: Ranks = ALONE,
         keeps_statistics: bool = False,
         mark: Callable[[str], None] = lambda phase: None,
     ) -> None:
         self.model, self.losses, self.optimizer = model, losses, optimizer
         self.accumulate, self.keeps_statistics, self.mark = accumulate, keeps_statistics, mark
+        self.precision, self.ranks = precision or Precision(), ranks
+        self._parallel = ranks.wrap(model, uses_all=losses.uses_all_outputs)
 
     def __call__(self, batches: Iterable[Batch], learning_rate: float) -> StepResult:
         """Takes a step of `learning_rate` over `accumulate` batches, unless their loss is not finite."""
         self.optimizer.set_lr(learning_rate)
         statistics = self._statistics()
+        # what the losses divide by is counted over the whole step before its first backward pass
+        parts = [(batch, paddle.to_tensor(batch.label)) for batch in batches]
+        own = [self.losses.divisors(label) for _, label in parts]
+        whole = self.ranks.sum([sum(column) for column in zip(*own)])
         total, names = 0.0, []
-        for batch in batches:
-            outputs = self.model(paddle.to_tensor(batch.image))
-            loss = self.losses(outputs, paddle.to_tensor(batch.label)) / self.accumulate
-            self.mark("forward")
-            loss.backward()
+        for number, (batch, label) in enumerate(parts, start=1):
+            with self.ranks.apart(self._parallel, hold=number < len(parts)):
+                with self.precision.forward():
+                    outputs = self._parallel(paddle.to_tensor(batch.image))
+                loss = self.losses(outputs, label, whole)
+                self.mark("forward")
+                # over several ranks gradients are averaged, and the loss is a sum of their shares
+                self.precision.scaled(loss * self.ranks.size).backward()
             total += loss.item()
             names += batch.names
             self.mark("backward")
-        result = StepResult(total, names)
+        result = StepResult(self.ranks.sum([total])[0], names)
         if result.is_finite:
-            self.optimizer.step()
+            self.precision.update(self.optimizer)
         else:
             for buffer, value in statistics:  # the forward pass has spoilt BatchNorm's running values
                 buffer.set_value(value)

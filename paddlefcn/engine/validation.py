@@ -9,6 +9,7 @@ import numpy as np
 
 from paddlefcn.bars import Steps
 from paddlefcn.engine.evaluate import Evaluation, ImageResult, evaluate
+from paddlefcn.engine.ranks import ALONE, Ranks
 from paddlefcn.visualize import preview
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ class Validation:
         previews: int = 0,
         num_workers: int = 0,
         skips_bad: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.dataset, self.preprocess, self.classes, self.losses = dataset, preprocess, classes, losses
-        self.inference = inference
+        self.inference, self.ranks = inference, ranks
         self.num_workers, self.skips_bad = num_workers, skips_bad
         self.bad: dict[str, str] = {}
         count = min(previews, len(dataset))
@@ -65,10 +67,11 @@ class Validation:
 
         def look(done: int, total: int) -> None:
             steps(done, total)
-            check()
+            if self.ranks.size == 1:  # several cannot give up at different images: they end it first
+                check()
 
         try:
-            return evaluate(
+            result = evaluate(
                 model,
                 self.dataset,
                 preprocess=self.preprocess,
@@ -79,9 +82,14 @@ class Validation:
                 progress=look,
                 on_image=self._keep,
                 bad=self.bad if self.skips_bad else None,
+                ranks=self.ranks,
             )
         finally:
             steps.close()
+        for bad, predictions in self.ranks.gather((self.bad, self._predictions)):
+            self.bad.update(bad)
+            self._predictions.update(predictions)
+        return result
 
     def _keep(self, result: ImageResult) -> None:
         if result.index in self._previewed:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from paddlefcn.layers.blocks import NORMS, CeilMaxPool, ConvBNReLU, SeparableConvBNReLU, convolution
+from paddlefcn.layers.blocks import (
+    BATCH_NORMS,
+    NORMS,
+    CeilMaxPool,
+    ConvBNReLU,
+    SeparableConvBNReLU,
+    convolution,
+)
 from paddlefcn.layers.export_form import use_export_form
 from paddlefcn.layers.resizing import AdaptiveMean, Resize, WindowMean
 from paddlefcn.layers.sizes import crop_like, spatial_size
@@ -10,6 +17,7 @@ from paddlefcn.layers.unpooling import IndexedMaxPool, Unpool
 from paddlefcn.layers.upsampling import UPSAMPLE_MODES, Upsample, bilinear_kernel
 
 __all__ = [
+    "BATCH_NORMS",
     "NORMS",
     "UPSAMPLE_MODES",
     "AdaptiveMean",

@@ -9,11 +9,9 @@ from paddle import nn
 from paddlefcn.errors import UserError
 
 # every layer whose scale and shift are a normalisation's: what weight decay may leave alone
+BATCH_NORMS = (nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)
 NORMS = (
-    nn.BatchNorm1D,
-    nn.BatchNorm2D,
-    nn.BatchNorm3D,
-    nn.SyncBatchNorm,
+    *BATCH_NORMS,
     nn.GroupNorm,
     nn.LayerNorm,
     nn.InstanceNorm1D,

@@ -65,6 +65,11 @@ class WeightedLosses:
         """What each entry's mean over the label [N, H, W] divides by."""
         return [entry.divisor(label) for entry in self.entries]
 
+    @property
+    def uses_all_outputs(self) -> bool:
+        """Whether every output has a weight in some entry."""
+        return all(any(column) for column in zip(*(entry.weights for entry in self.entries)))
+
     def uneven(self) -> list[str]:
         """The losses that are not the mean of their parts, by name."""
         return [entry.name for entry in self.entries if not getattr(entry.loss, "splits", False)]

@@ -1,6 +1,11 @@
-"""The optimizers by name, over a network's parameter groups."""
+"""The optimizers by name, over a network's parameter groups.
+
+All take `clip_norm`: gradients are scaled down together so that the norm over all of them is at most that.
+"""
 
 from __future__ import annotations
+
+import math
 
 import paddle
 from paddle import nn
@@ -8,15 +13,19 @@ from paddle import nn
 from paddlefcn.optim.groups import Groups, parameter_groups
 
 
-def sgd(model: nn.Layer, groups: Groups, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
+def sgd(
+    model: nn.Layer, groups: Groups, weight_decay: float = 0.0, clip_norm: float | None = None
+) -> paddle.optimizer.Optimizer:
     """Plain stochastic gradient descent."""
-    return paddle.optimizer.SGD(1.0, parameters=parameter_groups(model, groups, weight_decay))
+    decayed = parameter_groups(model, groups, weight_decay)
+    return paddle.optimizer.SGD(1.0, parameters=decayed, grad_clip=clipping(clip_norm))
 
 
 def momentum(
     model: nn.Layer,
     groups: Groups,
     weight_decay: float = 0.0,
+    clip_norm: float | None = None,
     momentum: float = 0.9,
     nesterov: bool = False,
 ) -> paddle.optimizer.Optimizer:
@@ -27,6 +36,7 @@ def momentum(
         momentum,
         parameters=parameter_groups(model, groups, weight_decay),
         use_nesterov=nesterov,
+        grad_clip=clipping(clip_norm),
     )
 
 
@@ -34,6 +44,7 @@ def adam(
     model: nn.Layer,
     groups: Groups,
     weight_decay: float = 0.0,
+    clip_norm: float | None = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -42,13 +53,16 @@ def adam(
     _check_fraction("beta1", beta1)
     _check_fraction("beta2", beta2)
     decayed = parameter_groups(model, groups, weight_decay)
-    return paddle.optimizer.Adam(1.0, beta1, beta2, epsilon, parameters=decayed)
+    return paddle.optimizer.Adam(
+        1.0, beta1, beta2, epsilon, parameters=decayed, grad_clip=clipping(clip_norm)
+    )
 
 
 def adamw(
     model: nn.Layer,
     groups: Groups,
     weight_decay: float = 0.01,
+    clip_norm: float | None = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -57,12 +71,23 @@ def adamw(
     _check_fraction("beta1", beta1)
     _check_fraction("beta2", beta2)
     decayed = parameter_groups(model, groups, weight_decay)
-    return paddle.optimizer.AdamW(1.0, beta1, beta2, epsilon, parameters=decayed)
+    return paddle.optimizer.AdamW(
+        1.0, beta1, beta2, epsilon, parameters=decayed, grad_clip=clipping(clip_norm)
+    )
 
 
 OPTIMIZERS = {"SGD": sgd, "Momentum": momentum, "Adam": adam, "AdamW": adamw}
 # a loss ten times as large makes their steps ten times as large; Adam divides that out again
 LOSS_SCALED = ("SGD", "Momentum")
+
+
+def clipping(norm: float | None) -> paddle.nn.ClipGradByGlobalNorm | None:
+    """Paddle's clipping by the norm over all gradients (Pascanu et al., ICML 2013); None clips nothing."""
+    if norm is None:
+        return None
+    if not 0 < norm < math.inf:
+        raise ValueError(f"clip_norm {norm}: expected a number above 0")
+    return nn.ClipGradByGlobalNorm(float(norm))
 
 
 def _check_fraction(name: str, value: float) -> None:

@@ -14,7 +14,7 @@ from paddlefcn.files import lock, naming_errors, sweep_partial_files
 
 _LOCK = ".lock"
 _PARTS = (
-    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json"),
+    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json", "class_weights.json"),
     *("metrics.jsonl", "class_scores.jsonl", "timing.jsonl", "curves.png", "train.log"),
 )
 
@@ -64,6 +64,8 @@ def claim(save_dir: Path, existing: Path | None, overwrite: bool) -> Claim:
     """
     if existing is not None:
         return claim_existing(existing)
+    if not save_dir.name:
+        raise OutputError(f"train.save_dir {save_dir}: names no folder; give one, such as output/run")
     if overwrite:
         return claim_overwritten(save_dir)
     made = claim_new(save_dir)

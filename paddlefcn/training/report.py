@@ -32,11 +32,22 @@ def opening_lines(
         f"{part.model.type}: {parameters:,} trained parameters; {len(train_set)} training "
         f"and {len(val_set)} validation images, {part.data.num_classes} classes",
         *[f"loss: {_weighted(entry)}" for entry in loop.step.losses.entries],
-        *[f"note: {line}" for line in unused_by_stages(config.tree)],
+        *[f"note: {line}" for line in [*unused_by_stages(config.tree), *_step_notes(loop)]],
     ]
     for stage in stages:
         lines += _stage_lines(stage, train_set)
     return lines
+
+
+def _step_notes(loop: Loop) -> list[str]:
+    """What of the recipe this device leaves out, and what a step in parts makes differ."""
+    notes = [loop.step.precision.note] if loop.step.precision.note else []
+    uneven = loop.step.losses.uneven()
+    if uneven and loop.step.accumulate * loop.step.ranks.size > 1:
+        notes.append(
+            f"{', '.join(uneven)}: the loss of a step in parts is not that of one batch of all its images"
+        )
+    return notes
 
 
 def _weighted(entry: LossEntry) -> str:

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from paddlefcn import build, runtime
+from paddlefcn.accelerator import accelerate
+from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
 from paddlefcn.data.checks import quick_look
-from paddlefcn.engine.checkpoint import Checkpoints, State
+from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
+from paddlefcn.engine.history import ends_early, is_evaluation, scores_of
 from paddlefcn.engine.progress import TrainingProgress
-from paddlefcn.engine.records import Records, TextLog, read_records
-from paddlefcn.errors import RunError, UserError
+from paddlefcn.engine.ranks import Ranks, join_ranks, stopping_together
+from paddlefcn.engine.records import Nothing, Records, TextLog, read_records
+from paddlefcn.errors import ConfigError, RunError, UserError
 from paddlefcn.files import write_json, write_text
+from paddlefcn.losses.class_weights import ClassCounts
 from paddlefcn.plots import plot_curves
 from paddlefcn.training import folder as folders
+from paddlefcn.training.acceleration import RECORD, choose_accelerator
 from paddlefcn.training.report import closing_lines, hparams, opening_lines
 from paddlefcn.training.stages import (
     Stage,
@@ -79,17 +85,39 @@ def train(
     settings = runtime.prepare()
     build.validate(config)
     place = runtime.select_device(device)
+    ranks = join_ranks()
+    with stopping_together(ranks):
+        return _trained(config, resume, overwrite, place, settings, ranks)
+
+
+def _trained(
+    config: Config,
+    resume: str | Path | bool | None,
+    overwrite: bool,
+    place: str,
+    settings: Mapping[str, str],
+    ranks: Ranks,
+) -> Run:
+    """`train` on a device that is selected; of several ranks the first decides on the folder."""
     train_set, remarks = _checked_split(config, "train")
     val_set, more = _checked_split(config, "val")
-    stages = plan_stages(config, train_set)
-    existing = folders.to_resume(config.train.save_dir, resume)
+    save_dir = config.train.save_dir
+    existing = ranks.from_first(folders.to_resume(save_dir, resume) if ranks.is_first else None)
+    counts = _counted(config, train_set, existing)
+    accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
+    stages = plan_stages(with_class_weights(config, counts), train_set, ranks.size)
     # what cannot be built leaves no folder behind
     network = None if existing else try_stages(stages)
-    claim = folders.claim(config.train.save_dir, existing, overwrite)
+    claim = folders.claim(save_dir, existing, overwrite) if ranks.is_first else None
+    folder = ranks.from_first(claim and claim.folder)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
-    with contextlib.closing(claim):
-        session = _Session(config, claim.folder, stages, train_set, val_set)
-        return session.run(network, place, [*notes, *remarks, *more])
+    if ranks.size > 1:
+        notes.append(f"{ranks.size} ranks, each with batches of {config.train.batch_size}")
+    with contextlib.closing(claim) if claim else contextlib.nullcontext():
+        if counts is not None and ranks.is_first:
+            notes += write_counts(folder, config, counts)
+        session = _Session(config, folder, stages, train_set, val_set, ranks, accelerated)
+        return session.run(network, place, [*notes, *remarks, *more, *words])
 
 
 def _checked_split(config: Config, split: str) -> tuple[SegmentationDataset, list[str]]:
@@ -97,6 +125,15 @@ def _checked_split(config: Config, split: str) -> tuple[SegmentationDataset, lis
     dataset = build.build_dataset(config, split)
     notes = quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip")
     return dataset, [f"{split}: {line}" for line in notes]
+
+
+def _counted(config: Config, train_set: SegmentationDataset, existing: Path | None) -> ClassCounts | None:
+    """How often the classes occur, if a loss wants to know: as the run counted at its start, or now."""
+    if not wants_counts(config):
+        return None
+    kept = None if existing is None else read_counts(existing)
+    skip = config.data.on_bad_image == "skip"
+    return kept or count_classes(train_set, num_workers=config.data.num_workers, skip=skip)
 
 
 class _Session:
@@ -109,8 +146,12 @@ class _Session:
         stages: list[Stage],
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
+        ranks: Ranks,
+        accelerated: bool,
     ) -> None:
+        self.ranks = ranks
         self.config, self.folder, self.stages = config, folder, stages
+        self.accelerated = accelerated
         self.train_set, self.val_set = train_set, val_set
         self.state, self.stage = State(), stages[0]
         self._bad: dict[str, str] = {}  # every image that was left out
@@ -123,7 +164,10 @@ class _Session:
             notes = [*notes, *found]
         if checkpoint is not None:
             self.state, self.stage = checkpoint.state, stage_of(checkpoint, self.stages)
-            if self._is_finished():
+            self._check_batch()
+            finished = self._is_finished()
+            self.ranks.gather(None)  # all have read the folder before the first writes there
+            if finished:
                 return self._finished()
             notes.append(f"going on from {checkpoint.folder}")
         elif network is None:
@@ -131,9 +175,11 @@ class _Session:
         network = network or build_network(self.stage.config)
         if checkpoint is not None:
             check_fit(network, checkpoint, self.config.file)
-        # config.yml first: it makes this folder a run that can be resumed
-        write_text(self.folder / "config.yml", self.config.to_yaml())
-        write_json(self.folder / "environment.json", runtime.environment(device))
+        if self.ranks.is_first:
+            # config.yml first: it makes this folder a run that can be resumed
+            write_text(self.folder / "config.yml", self.config.to_yaml())
+            environment = {**runtime.environment(device), RECORD: self.accelerated}
+            write_json(self.folder / "environment.json", environment)
         with self._recorded() as (records, progress):
             loop = self._loop(network, records, progress)
             if checkpoint is not None:
@@ -152,14 +198,23 @@ class _Session:
         """The run's records, log and progress; what stops the run is the log's last line."""
         log_iters = self.config.train.log_iters
         with contextlib.ExitStack() as stack:
-            log = stack.enter_context(contextlib.closing(TextLog(self.folder / "train.log")))
+            first = self.ranks.is_first
+            log: Any = TextLog(self.folder / "train.log") if first else Nothing()
+            stack.enter_context(contextlib.closing(log))
             evaluated = self.state.evaluated == self.state.iteration
             records = Records(
-                self.folder, upto=self.state.iteration, evaluated=evaluated, log_iters=log_iters
+                self.folder,
+                upto=self.state.iteration,
+                evaluated=evaluated,
+                log_iters=log_iters,
+                writes=first,
             )
+            self.ranks.gather(None)  # all have read the records before the first adds to them
             stack.enter_context(contextlib.closing(records))
             total = self.stages[-1].end
-            progress = TrainingProgress(done=self.state.iteration, total=total, log_iters=log_iters, log=log)
+            progress = TrainingProgress(
+                done=self.state.iteration, total=total, log_iters=log_iters, log=log, silent=not first
+            )
             stack.enter_context(contextlib.closing(progress))
             try:
                 yield records, progress
@@ -174,11 +229,32 @@ class _Session:
 
     def _loop(self, network: nn.Layer, records: Records, progress: TrainingProgress) -> Loop:
         """What trains the present stage; checkpoints that end a stage stay for good."""
+        if self.accelerated:
+            accelerate(network)
         train = self.stage.config.train
         progress.images, records.stage = train.batch_size * train.accumulate, self.stage.name
         always = [stage.end for stage in self.stages[:-1]]
-        checkpoints = Checkpoints(self.folder, train.keep, self.stage.metadata(), always)
-        return build_loop(self.stage, network, self.train_set, self.val_set, checkpoints, records, progress)
+        made = Checkpoints if self.ranks.is_first else SharedCheckpoints
+        checkpoints = made(self.folder, train.keep, self.stage.metadata(), always)
+        loop = build_loop(
+            self.stage, network, self.train_set, self.val_set, checkpoints, records, progress, self.ranks
+        )
+        loop.state.step_images = self._step_images()
+        return loop
+
+    def _step_images(self) -> int:
+        train = self.stage.config.train
+        return train.batch_size * train.accumulate * self.ranks.size
+
+    def _check_batch(self) -> None:
+        """A run goes on with as many images a step as before, however they are shared out."""
+        before, now, train = self.state.step_images, self._step_images(), self.stage.config.train
+        if before not in (0, now):
+            raise ConfigError(
+                f"{self.config.file}: train.batch_size {train.batch_size} x accumulate {train.accumulate} x "
+                f"{self.ranks.size} ranks is {now} images a step, but {self.folder} was trained with "
+                f"{before}; change batch_size or the number of ranks so that the product stays"
+            )
 
     def _train(self, loop: Loop) -> Run:
         """Stage after stage, to the end or to a signal."""
@@ -190,7 +266,8 @@ class _Session:
                 break
             loop = self._next_stage(loop)
         records = loop.records
-        plot_curves(records.metrics, self.folder / "curves.png", records.class_scores)
+        if self.ranks.is_first:
+            plot_curves(records.metrics, self.folder / "curves.png", records.class_scores)
         for line in closing_lines(self.folder, self.stages, loop, self._bad, code):
             loop.progress.say(line)
         return self._result(records.metrics, code)
@@ -207,20 +284,33 @@ class _Session:
         following.last_saved = saved
         # the score to beat is this network's own: its best weights go to best/, not the stage's before
         start = self.stage.start
-        following.state = State(iteration=start, evaluated=start, skipped=skipped, stage=self.stage.number)
+        following.state = State(
+            iteration=start,
+            evaluated=start,
+            skipped=skipped,
+            stage=self.stage.number,
+            step_images=self._step_images(),
+        )
         return following
 
     def _is_finished(self) -> bool:
-        return self.stage.is_last and min(self.state.iteration, self.state.evaluated) >= self.stages[-1].end
+        done, train = min(self.state.iteration, self.state.evaluated), self.stage.config.train
+        if not self.stage.is_last or self.state.iteration > done:
+            return False
+        recorded = [line for line in read_records(self.folder / "metrics.jsonl") if is_evaluation(line)]
+        scores = scores_of(recorded, train.best, self.stage.start)
+        return done >= self.stage.end or ends_early(scores, train.early_stop)
 
     def _finished(self) -> Run:
         """Of a run that has nothing left to do but, after a kill, its curves."""
         curves, metrics = self.folder / "curves.png", self.folder / "metrics.jsonl"
         records = read_records(metrics)
-        if not curves.exists() or curves.stat().st_mtime_ns < metrics.stat().st_mtime_ns:
+        stale = not curves.exists() or curves.stat().st_mtime_ns < metrics.stat().st_mtime_ns
+        if stale and self.ranks.is_first:
             plot_curves(records, curves, read_records(self.folder / "class_scores.jsonl"))
         done, total = self.state.iteration, self.stages[-1].end
-        print(f"{self.folder} is finished ({done} of {total} iterations)", flush=True)
+        if self.ranks.is_first:
+            print(f"{self.folder} is finished ({done} of {total} iterations)", flush=True)
         return self._result(records, 0)
 
     def _result(self, metrics: Sequence[Mapping[str, Any]], code: int) -> Run:

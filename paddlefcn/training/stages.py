@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from paddlefcn import build, runtime
+from paddlefcn.arguments import construct
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
-from paddlefcn.engine.averaging import Average
+from paddlefcn.engine.averaging import Average, StochasticAverage
+from paddlefcn.engine.batch_norm import measure_statistics
 from paddlefcn.engine.checkpoint import Checkpoint, Checkpoints
+from paddlefcn.engine.freezing import freeze
 from paddlefcn.engine.loop import Loop, Plan
+from paddlefcn.engine.precision import Precision
 from paddlefcn.engine.progress import TrainingProgress
+from paddlefcn.engine.ranks import ALONE, Ranks
+from paddlefcn.engine.recompute import recompute_blocks
 from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import TrainStep
 from paddlefcn.engine.validation import Validation
@@ -23,7 +30,9 @@ if TYPE_CHECKING:
     from paddle import nn
 
     from paddlefcn.config import Config
+    from paddlefcn.config.recipe import TrainConfig
     from paddlefcn.data.datasets import SegmentationDataset
+    from paddlefcn.data.loader import TrainLoader
 
 _NAMED = 6  # tensors that a line names
 
@@ -57,14 +66,16 @@ class Stage:
         return {**carried, STAGE_KEY: str(self), MODEL_KEY: self.config.model.type}
 
 
-def plan_stages(config: Config, train_set: SegmentationDataset) -> list[Stage]:
+def plan_stages(config: Config, train_set: SegmentationDataset, ranks: int = 1) -> list[Stage]:
     """The run's stages one behind the other; a config without `stages` is a run of one."""
     parts = config.stages or (config,)
     types = [part.model.type for part in parts]
     stages: list[Stage] = []
     start = 0
     for number, part in enumerate(parts, start=1):
-        steps_per_epoch = build.build_loader(part, train_set).batches_per_epoch // part.train.accumulate
+        steps_per_epoch = (
+            build.build_loader(part, train_set, world_size=ranks).batches_per_epoch // part.train.accumulate
+        )
         end = start + (part.train.iters or (part.train.epochs or 1) * max(1, steps_per_epoch))
         kind = part.model.type
         # told apart where a network is trained twice, say with a lower rate
@@ -113,7 +124,12 @@ def try_stages(stages: Sequence[Stage]) -> nn.Layer:
 def build_network(config: Config) -> nn.Layer:
     """A stage's network; how it starts depends on the seed alone."""
     runtime.seed_everything(config.train.seed)
-    return build.build_model(config)
+    train, network = config.train, build.build_model(config)
+    where = f"{config.file}: train"
+    construct(freeze, where, model=network, names=train.freeze, batch_norm=train.freeze_batch_norm)
+    if train.recompute:
+        recompute_blocks(network.backbone)
+    return network
 
 
 def build_loop(
@@ -124,20 +140,24 @@ def build_loop(
     checkpoints: Checkpoints,
     records: Records,
     progress: TrainingProgress,
+    ranks: Ranks = ALONE,
 ) -> Loop:
     """What trains a stage."""
     config, train = stage.config, stage.config.train
     losses = build.build_losses(config, network)
+    loader = build.build_loader(config, train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size)
     return Loop(
         step=TrainStep(
             network,
             losses,
             build.build_optimizer(config, network),
             accumulate=train.accumulate,
+            precision=Precision(train.precision),
+            ranks=ranks,
             keeps_statistics=train.allowed_skips > 0,
         ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
-        loader=build.build_loader(config, train_set),
+        loader=loader,
         validation=Validation(
             val_set,
             build.build_preprocess(config),
@@ -149,7 +169,7 @@ def build_loop(
             skips_bad=config.data.on_bad_image == "skip",
         ),
         checkpoints=checkpoints,
-        average=Average(network, train.ema_decay),
+        average=_average(train, network, loader, ranks),
         plan=Plan(
             start=stage.start,
             iters=stage.end,
@@ -158,11 +178,28 @@ def build_loop(
             seed=train.seed,
             best=train.best,
             keep_best=stage.is_last,
+            early_stop=train.early_stop,
             allowed_skips=train.allowed_skips,
         ),
         records=records,
         progress=progress,
     )
+
+
+def _average(train: TrainConfig, network: nn.Layer, loader: TrainLoader, ranks: Ranks) -> Average:
+    """The average of the weights that the recipe asks for."""
+    if train.swa_start is None:
+        return Average(network, train.ema_decay)
+
+    def measure(model: nn.Layer) -> None:
+        # the same batches whenever this is done, and of the full size
+        batches = loader.batches(start=loader.growth.full_size_from)
+        try:
+            measure_statistics(model, itertools.islice(batches, train.swa_batches), ranks)
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    return StochasticAverage(network, train.swa_start, train.swa_every, measure)
 
 
 def check_fit(network: nn.Layer, checkpoint: Checkpoint, file: str) -> None:

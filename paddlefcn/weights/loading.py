@@ -189,7 +189,7 @@ def check_normalize(metadata: Mapping[str, str], normalize: Any, *, what: str = 
     try:
         carried = json.loads(metadata[NORMALIZE_KEY])
         same = _same_arithmetic(carried, wanted)
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WeightsError(f"{what}: its entry {NORMALIZE_KEY} cannot be read") from error
     if not same:
         raise WeightsError(

@@ -47,7 +47,7 @@ def test_tune_crf_prints_every_trial_and_the_lines_for_the_recipe(made, tmp_path
     [
         ("calibrate", ["--pixels", "0"], "--pixels 0: expected 1 or more"),
         ("calibrate", ["--seed", "-1"], "--seed -1: expected 0 or more"),
-        ("calibrate", ["--split", "test"], "split"),
+        ("calibrate", ["--split", "nowhere"], "split"),
         ("tune-crf", ["--images", "1"], "--images 1: expected 2 or more"),
         ("tune-crf", ["--json", "."], "is a folder; give a file"),
     ],

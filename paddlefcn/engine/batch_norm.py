@@ -1,0 +1,56 @@
+"""BatchNorm's running statistics, measured again: averaged weights do not go with averaged statistics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import paddle
+from paddle import nn
+
+from paddlefcn.engine.ranks import ALONE, Ranks
+from paddlefcn.inference import eval_mode
+from paddlefcn.layers import BATCH_NORMS
+
+if TYPE_CHECKING:
+    from paddlefcn.data.loader import Batch
+
+
+@paddle.no_grad()
+def measure_statistics(model: nn.Layer, batches: Iterable[Batch], ranks: Ranks = ALONE) -> None:
+    """Sets mean and variance of every BatchNorm that is trained to their average over the batches.
+
+    (Izmailov et al., UAI 2018, section 3.2). Dropout is off; over several ranks the averages are averaged.
+    """
+    found = {name: layer for name, layer in model.named_sublayers() if _is_measured(layer)}
+    if not found:
+        return
+    sums: dict[str, list[paddle.Tensor]] = {}
+    with eval_mode(model), contextlib.ExitStack() as hooks:
+        for name, layer in found.items():
+            layer.train()
+            hook = layer.register_forward_pre_hook(lambda _, inputs, name=name: _add(sums, name, inputs[0]))
+            hooks.callback(hook.remove)
+        count = 0
+        for batch in batches:
+            model(paddle.to_tensor(batch.image))
+            count += 1
+    for name, layer in found.items():
+        if name not in sums:
+            continue  # no part of the forward pass
+        for value, key in zip(sums[name], ("_mean", "_variance")):
+            average = ranks.sum((value / count).astype("float64").numpy().tolist())
+            mean = paddle.to_tensor(average, "float64") / ranks.size
+            layer.state_dict()[key].set_value(mean.astype(layer.state_dict()[key].dtype))
+
+
+def _is_measured(layer: nn.Layer) -> bool:
+    return isinstance(layer, BATCH_NORMS) and not (layer.weight is not None and layer.weight.stop_gradient)
+
+
+def _add(sums: dict[str, list[paddle.Tensor]], name: str, x: paddle.Tensor) -> None:
+    x = x.astype("float32")
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    values = [x.mean(axes), x.var(axes, unbiased=False)]
+    sums[name] = [a + b for a, b in zip(sums[name], values)] if name in sums else values
