@@ -72,7 +72,7 @@ def test_the_command_draws_it_and_replaces_nothing(recipe, tmp_path, capsys):
     assert f"3 transforms of the recipe, each alone and all together: {target}" in capsys.readouterr().out
     first = np.asarray(Image.open(target))
     assert main([*arguments, "--count", "2"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "choose another or --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--count", "2", "--overwrite"]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(target)), first)
     assert main([*arguments, "--count", "0", "--overwrite"]) == 2
