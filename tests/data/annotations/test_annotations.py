@@ -184,7 +184,8 @@ WRONG = [
         "shares of the image",
     ),
     ("YOLOSeg", lambda root: (root / "data.yaml").unlink(), "expected data.yaml"),
-    ("Supervisely", lambda root: (root / "meta.json").unlink(), r"meta\.json: no such file"),
+    ("Supervisely", lambda root: (root / "meta.json").unlink(), r"^\S*meta\.json: no such file"),
+    ("CVAT", lambda root: (root / "annotations.xml").unlink(), r"^\S*annotations\.xml: no such file$"),
     (
         "Supervisely",
         lambda root: change(root / "ds/ann/a.jpg.json", size=3),
