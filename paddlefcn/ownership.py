@@ -29,6 +29,7 @@ KINDS = {
     "scores": r"confusion\.png|worst\.png|worst/[0-9]{3,}_[^/]*\.png",
     "calibration": r"calibration\.json|reliability\.png",
     "oracle": r"oracle\.png",
+    "annotations": r"annotations\.json",
     "export": r"deploy\.yaml|deploy\.sha256|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
     "run": r"config\.yml|environment\.json|split\.json|(metrics|class_scores|timing)\.jsonl|train\.log"
     rf"|\.lock|curves\.png|(best|checkpoints/iter_[0-9]+)/{_CHECKPOINT}|checkpoints/last"
