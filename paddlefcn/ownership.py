@@ -27,11 +27,12 @@ _NAMED = 3  # files that a message names
 _CHECKPOINT = r"(model\.safetensors|training\.npz|state\.json|manifest\.json)"
 # what each kind of folder holds beside the files that its mark lists; paths below the folder, with /
 KINDS = {
-    "predictions": r"shares\.json",
+    "predictions": r"shares\.json|\.progress\.jsonl",
+    "converted": r"",  # its mark alone says; what will be written is not known before
     "scores": r"confusion\.png|worst\.png|worst/[0-9]{3,}_[^/]*\.png",
     "calibration": r"calibration\.json|reliability\.png",
     "oracle": r"oracle\.png",
-    "export": r"deploy\.yaml|deploy\.sha256|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
+    "export": r"deploy\.yaml(\.sha256)?|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
     "run": r"config\.yml|(environment|split|class_weights)\.json|(metrics|class_scores|timing)\.jsonl"
     rf"|train\.log|\.lock|curves\.png|(best|checkpoints/iter_[0-9]+)/{_CHECKPOINT}|checkpoints/last"
     r"|vdl/[^/]*vdlrecords\.[^/]*\.log|preview/iter_[0-9]+_[0-9]+\.png",
@@ -169,6 +170,10 @@ def find_own(
     """
     _check_place(folder, inputs)
     own, rest = _divided(folder, kind)
+    if rest and not KINDS[kind]:
+        raise OutputError(
+            f"{_some(rest)}: not this library's, and might be in the way; choose another folder"
+        )
     _check_free(folder, rest, names)
     if rest:
         print(f"{folder}: {len(rest)} files of others stay ({_some(rest)})", flush=True)

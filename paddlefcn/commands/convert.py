@@ -12,7 +12,7 @@ images are converted. Exit code 1 if a picture could not be converted.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paddlefcn.commands.common import add_common, add_config, load
 from paddlefcn.errors import ConfigError, DataError
@@ -51,11 +51,21 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn import runtime
 
     runtime.prepare()
-    from paddlefcn.data.convert import write_coco, write_labelme, write_masks
-    from paddlefcn.files import open_output
+    from paddlefcn.ownership import mark, own_folder
 
     datasets, classes = _datasets(args)
-    folder = open_output(args.output, args.overwrite)
+    sources = [path for path in (args.config, args.root, args.images, args.masks) if path]
+    with own_folder(args.output, "converted", overwrite=args.overwrite, inputs=sources) as folder:
+        before = {path for path in folder.rglob("*") if path.is_file()}
+        code = _convert(args, datasets, classes, folder)
+        written = {path for path in folder.rglob("*") if path.is_file()} - before
+    mark(folder, "converted", [path.relative_to(folder).as_posix() for path in written])
+    return code
+
+
+def _convert(args: argparse.Namespace, datasets: Any, classes: Classes, folder: Path) -> int:
+    from paddlefcn.data.convert import write_coco, write_labelme, write_masks
+
     if args.to == "masks":
         bad = write_masks(datasets, classes, folder)
         print(_section(folder, list(datasets), classes), flush=True)
