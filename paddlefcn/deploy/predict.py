@@ -258,6 +258,7 @@ def _run(
             flush=True,
         )
     made_by = hashlib.sha256(json.dumps(how).encode("utf-8")).hexdigest()[:32]
-    journal = open_journal(output, made_by, overwrite=overwrite, resume=resume)
+    names = [f"{item.name}{ending}" for item in found for ending in (".png", ".tif", *wanted.endings)]
+    journal = open_journal(output, made_by, overwrite=overwrite, resume=resume, names=names)
     predict_all(network, found, journal, wanted, tile=tile)
     return json.loads((Path(output) / SHARES_FILE).read_text(encoding="utf-8"))
