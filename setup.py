@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
-TEST = ["pytest>=7.4", "hypothesis>=6.80"]
+TEST = ["pytest>=7.4", "hypothesis>=6.80", "scipy>=1.10"]
 
 
 def requirements(name: str) -> list:
@@ -36,7 +36,9 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "test": TEST,
+        "crf": ["scipy>=1.10"],  # several times as fast; the CRF runs without
         "albumentations": ["albumentations>=2.0"],  # pipelines that A.save wrote
+        "sbd": ["scipy>=1.10"],  # SBD's masks are .mat files
         "medical": ["nibabel>=5.0", "pydicom>=2.4"],  # NIfTI volumes and DICOM pictures
         # paddle2onnx converts while exporting; where an export runs, onnxruntime or openvino alone is enough
         "onnx": ["paddle2onnx>=2.0", "onnx>=1.16", "onnxruntime>=1.17"],

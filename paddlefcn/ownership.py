@@ -27,6 +27,7 @@ _CHECKPOINT = r"(model\.safetensors|training\.npz|state\.json|manifest\.json)"
 KINDS = {
     "predictions": r"shares\.json",
     "scores": r"confusion\.png|worst\.png|worst/[0-9]{3,}_[^/]*\.png",
+    "calibration": r"calibration\.json|reliability\.png",
     "oracle": r"oracle\.png",
     "export": r"deploy\.yaml|deploy\.sha256|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
     "run": r"config\.yml|environment\.json|split\.json|(metrics|class_scores|timing)\.jsonl|train\.log"

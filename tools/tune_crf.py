@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 from paddlefcn.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main(["tune_crf", *sys.argv[1:]]))
+    sys.exit(main(["tune-crf", *sys.argv[1:]]))

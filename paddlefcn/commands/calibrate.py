@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, load, start
@@ -40,11 +39,15 @@ def run(args: argparse.Namespace) -> int:
     start(args)
     from paddlefcn.bars import Steps
     from paddlefcn.build import validate
-    from paddlefcn.files import open_output, write_json
+    from paddlefcn.files import write_json
+    from paddlefcn.ownership import own_folder
     from paddlefcn.tuning import calibrate
 
     validate(config)
-    output = None if args.output is None else open_output(args.output, args.overwrite)
+    owned = None
+    if args.output is not None:
+        sources = [config.file, args.weights]
+        owned = own_folder(args.output, "calibration", overwrite=args.overwrite, inputs=sources)
     found = calibrate(
         config,
         args.weights,
@@ -57,12 +60,13 @@ def run(args: argparse.Namespace) -> int:
     print(table(found))
     print(f"in the recipe:   refine: {{temperature: {found.temperature:.4f}}}")
     print(f"or as an option: -o refine.temperature={found.temperature:.4f}")
-    if output is not None:
+    if owned is not None:
         from paddlefcn.plots import plot_reliability
 
-        write_json(output / "calibration.json", {**found.to_dict(), "split": args.split})
-        plot_reliability({"before": found.before, "after": found.after}, Path(output) / "reliability.png")
-        print(f"calibration.json and reliability.png in {output}")
+        with owned as output:
+            write_json(output / "calibration.json", {**found.to_dict(), "split": args.split})
+            plot_reliability({"before": found.before, "after": found.after}, output / "reliability.png")
+        print(f"calibration.json and reliability.png in {args.output}")
     return 0
 
 

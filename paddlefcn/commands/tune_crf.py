@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, add_json, load, start
 from paddlefcn.commands.network import add_inference, add_weights, inference
-from paddlefcn.commands.scoring import check_new
 from paddlefcn.errors import UserError
 from paddlefcn.files import write_json
 
@@ -33,8 +32,6 @@ def run(args: argparse.Namespace) -> int:
     config = load(args)
     if args.images < 2:
         raise UserError(f"--images {args.images}: expected 2 or more")
-    if args.json:
-        check_new("--json", args.json, args.overwrite)
     start(args)
     from paddlefcn.bars import Steps
     from paddlefcn.build import validate

@@ -182,7 +182,7 @@ def test_reports_that_cannot_be_compared_are_refused_in_one_line(folders, capsys
         (["--names", "nowhere.txt"], "nowhere.txt"),
         (["--pred-suffix", "_x"], "none for 'a' and 3 more of 4 labels"),
         (["--label-suffix", "_x"], "no mask below"),
-        (["--json", "one", "--per-image", "one"], "both name one"),
+        (["--json", "one", "--per-image", "one"], "name one file; give two"),
         (["--json", "."], "is a folder; give a file"),
     ],
 )
