@@ -38,7 +38,11 @@ setup(
         "test": TEST,
         "crf": ["scipy>=1.10"],  # several times as fast; the CRF runs without
         "albumentations": ["albumentations>=2.0"],  # pipelines that A.save wrote
+        "sbd": ["scipy>=1.10"],  # SBD's masks are .mat files
         "medical": ["nibabel>=5.0", "pydicom>=2.4"],  # NIfTI volumes and DICOM pictures
+        # paddle2onnx converts while exporting; where an export runs, onnxruntime or openvino alone is enough
+        "onnx": ["paddle2onnx>=2.0", "onnx>=1.16", "onnxruntime>=1.17"],
+        "openvino": ["paddle2onnx>=2.0", "onnx>=1.16", "onnxruntime>=1.17", "openvino>=2024.0"],
         "dev": [*TEST, "ruff>=0.9", "mypy>=1.10", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["paddlefcn = paddlefcn.commands:console"]},

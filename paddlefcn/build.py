@@ -338,6 +338,13 @@ def _check_model(config: Config) -> None:
         source = args["pretrained"]
         if source is not None and not isinstance(source, str):
             raise ConfigError(f"{where}.pretrained: expected a path, URL or name, got {describe(source)}")
+    import paddle
+    from paddle.utils import unique_name
+
+    # parts that do not go together (SegNet off VGG, FCN8s at output_stride 8) are found by joining them;
+    # no value is drawn, and no name used up
+    with paddle.LazyGuard(), unique_name.guard():
+        build_model(config, pretrained=False)
 
 
 def _check_source(config: Config) -> None:

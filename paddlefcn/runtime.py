@@ -56,7 +56,7 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"paddle\..*")
     try:
-        with _SilencedStderr():
+        with SilencedStderr():
             import paddle  # noqa: F401
     except ImportError as error:
         raise UserError(
@@ -89,7 +89,7 @@ def select_device(name: str | None) -> str:
     return device
 
 
-class _SilencedStderr:
+class SilencedStderr:
     """Keeps paddle's C++ banner about OMP_NUM_THREADS off the screen while it is imported."""
 
     def __enter__(self) -> None:

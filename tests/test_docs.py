@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import json
 import linecache
 import re
 import shlex
@@ -17,12 +18,16 @@ import test_backbones
 import test_models
 from conftest import REPO
 from networks import build_model
+from PIL import Image
 
 from paddlefcn import build
 from paddlefcn.backbones import BACKBONES
 from paddlefcn.commands import NAMES
 from paddlefcn.config import load_config, parse_config
 from paddlefcn.data import DATASETS
+from paddlefcn.data.datasets import SegmentationDataset
+from paddlefcn.data.labels import LabelReader
+from paddlefcn.errors import DataError
 from paddlefcn.losses import LOSSES
 from paddlefcn.models import MODELS
 from paddlefcn.yaml_files import load_yaml, merge, parse_yaml
@@ -101,13 +106,13 @@ def test_every_command_has_arguments_that_its_tool_takes(block):
             parser = argparse.ArgumentParser(exit_on_error=False)
             importlib.import_module(f"paddlefcn.commands.{name}").add_arguments(parser)
             args = parser.parse_args(words[start + 1 :])
-            if hasattr(args, "config") and args.config.startswith("configs/"):
+            if getattr(args, "config", None) and args.config.startswith("configs/"):
                 assert (REPO / args.config).exists()
 
 
 @pytest.mark.parametrize("block", every("yaml"))
 def test_every_recipe_or_section_of_one_is_valid(block, monkeypatch):
-    monkeypatch.setitem(DATASETS, "LabelMe", example("labelme.py")["LabelMe"])
+    monkeypatch.setitem(DATASETS, "VIA", example("via.py")["VIA"])
     monkeypatch.setitem(BACKBONES, "PlainNet", example("plain.py")["PlainNet"])
     monkeypatch.setitem(LOSSES, "Jaccard", example("jaccard.py")["Jaccard"])
     monkeypatch.setitem(MODELS, "LinkNet", example("linknet.py")["LinkNet"])
@@ -176,11 +181,36 @@ def test_the_lines_of_the_examples_are_as_stated():
     stated = {name: int(lines) for name, lines in re.findall(r"`(\w+)` \| (\d+) \| 2 \|", text)}
     codes = re.findall(r"/(\w+\.py)`:\n\n```python\n(.*?)^```", text, re.M | re.S)
     assert {name: sum(map(bool, code.splitlines())) for name, code in codes} == {
-        {"PlainNet": "plain.py", "LinkNet": "linknet.py", "Jaccard": "jaccard.py", "LabelMe": "labelme.py"}[
+        {"PlainNet": "plain.py", "LinkNet": "linknet.py", "Jaccard": "jaccard.py", "VIA": "via.py"}[
             name
         ]: lines
         for name, lines in stated.items()
     }
+
+
+def test_the_example_data_set_draws_the_polygons_of_its_tool(tmp_path):
+    regions = [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": [2, 7, 7, 2],
+                "all_points_y": [3, 3, 5, 5],
+            },
+            "region_attributes": {"label": "crack"},
+        }
+    ]
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (12, 9)).save(tmp_path / "train/a.png")
+    entries = {"a.png123": {"filename": "a.png", "size": 123, "regions": regions}}
+    (tmp_path / "train/via_region_data.json").write_text(json.dumps(entries))
+    source = example("via.py")["VIA"](tmp_path, "train", classes=["background", "crack"])
+    image, label = SegmentationDataset(source, LabelReader(2)).read(0)
+    assert image.shape == (9, 12, 3)
+    expected = np.zeros((9, 12))
+    expected[3:6, 2:8] = 1
+    np.testing.assert_array_equal(label, expected)
+    with pytest.raises(DataError, match="not what VIA saves"):
+        example("via.py")["VIA"](tmp_path, "val", classes=["background", "crack"])
 
 
 def test_the_example_loss_leaves_void_out_and_falls_with_a_better_answer():

@@ -31,6 +31,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "fcn_bias_gradient": (_I, _P, _P, _L, _L, _I, _P, _P),
     "fcn_to_channels_last": (_I, _P, _L, _L, _L, _P),
     "fcn_narrow": (_P, _L, _P),
+    "fcn_add_relu": (_P, _P, _L, _P),
+    "fcn_add_relu_gradient": (_P, _P, _L, _P, _P),
     "fcn_max_pool": (_P, _P, _P, _P),
     "fcn_max_pool_gradient": (_P, _P, _P, _P),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import paddle
@@ -214,6 +215,37 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
     )  # fmt: skip
     gradients[3], gradients[4] = (dgamma if ctx.wanted[3] else None), (dbeta if ctx.wanted[4] else None)
     return dy, gradients
+
+
+def add_relu(kernels: Kernels, a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+    """ReLU of the sum of two float32 maps of one shape, both in channels-last storage, with gradients."""
+    if paddle.is_grad_enabled():
+        return _AddRelu.apply(a, b, kernels)
+    return _added(kernels, a, b)
+
+
+def _added(kernels: Kernels, a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+    output = kernels.channels_last(a.shape)
+    kernels.call("fcn_add_relu", a.data_ptr(), b.data_ptr(), math.prod(a.shape), output.data_ptr())
+    return output
+
+
+class _AddRelu(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, a: paddle.Tensor, b: paddle.Tensor, kernels: Kernels) -> paddle.Tensor:
+        ctx.kernels, ctx.given = kernels, (not a.stop_gradient, not b.stop_gradient)
+        output = _added(kernels, a, b)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, dz: paddle.Tensor) -> Any:
+        (output,) = ctx.saved_tensor()
+        gradients = [ctx.kernels.channels_last(dz.shape) for _ in range(2)]
+        da, db = [gradient.data_ptr() for gradient in gradients]
+        arriving, count = _arriving(ctx.kernels, dz), math.prod(dz.shape)
+        ctx.kernels.call("fcn_add_relu_gradient", arriving, output.data_ptr(), count, da, db)
+        return tuple(gradient if given else None for gradient, given in zip(gradients, ctx.given))
 
 
 def _inner(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:

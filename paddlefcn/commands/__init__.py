@@ -36,6 +36,7 @@ NAMES = (
     "plot_schedule",
     "build_accelerator",
     "score",
+    "summary",
     "compare",
     "calibrate",
     "tune_crf",

@@ -1,4 +1,4 @@
-"""Export a trained network for Paddle Inference and prove that it predicts the same."""
+"""Export a trained network (Paddle, ONNX, OpenVINO) and prove that it predicts the same."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_weights(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the export goes")
+    parser.add_argument("--format", default="paddle", help="paddle (default), onnx or openvino")
+    parser.add_argument(
+        "--precision", default="fp32", help="fp32 (default), bf16 (not onnx) or int8, which are scored too"
+    )
+    parser.add_argument(
+        "--outputs", default="logits", help="logits (default), or labels: class ids, decided by the program"
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="mean IoU, of 100, that bf16 and int8 may lose (default: 0.5)",
+    )
+    parser.add_argument("--split", default="val", help="what they are scored on (default: val)")
     parser.add_argument("--overwrite", action="store_true", help="replace an export there")
     add_common(parser)
 
@@ -27,6 +42,11 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         overwrite=args.overwrite,
         device=args.device,
+        format=args.format,
+        precision=args.precision,
+        outputs=args.outputs,
+        max_loss=args.max_loss,
+        split=args.split,
         on_parity=lambda found: print(found, flush=True),
     )
     print(f"exported to {args.output}; next: paddlefcn infer --model {args.output} --input … --output …")

@@ -13,6 +13,12 @@ from paddlefcn.commands.refining import add_refinement, polygon_options, refine_
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="a folder that export wrote")
     add_outputs(parser)
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        choices=("auto", "onednn", "native", "onnxruntime", "openvino"),
+        help="what runs it (default: the fastest that is installed and passed the export's check)",
+    )
     add_scales(parser)
     add_refinement(parser, files=True)
     parser.add_argument("--no-onednn", action="store_true", help="Paddle's own kernels on a CPU; slower")
@@ -36,5 +42,6 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         onednn=not args.no_onednn,
         threads=args.threads,
+        runtime=args.runtime,
     )
     return report(shares, args.output)

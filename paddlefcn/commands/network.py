@@ -59,7 +59,7 @@ def inference(args: argparse.Namespace, config: Config) -> Inference:
         if args.sliding is not None:
             if len(args.sliding) > 2:
                 raise ValueError(f"got {len(args.sliding)} numbers; expected SIZE [STRIDE]")
-            size = args.sliding[0] if args.sliding else _training_crop(config)
+            size = args.sliding[0] if args.sliding else training_crop(config)
             run = SlidingWindow(size, *args.sliding[1:])
         if args.multi_scale or args.flip:
             run = MultiScale(args.multi_scale or [1.0], args.flip, run)
@@ -68,7 +68,8 @@ def inference(args: argparse.Namespace, config: Config) -> Inference:
     return run
 
 
-def _training_crop(config: Config) -> tuple[int, ...]:
+def training_crop(config: Config) -> tuple[int, ...]:
+    """The size of the recipe's crops; ValueError if it has none."""
     for transform in config.data.train_transforms:
         size = transform.args.get("size")
         if transform.type in ("RandomCrop", "RandomWarp", "ClassCrop") and size is not None:

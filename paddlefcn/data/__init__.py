@@ -10,6 +10,9 @@ from typing import Any
 from paddlefcn.data import transforms
 from paddlefcn.data.annotations import COCO, CVAT, CVATMasks, LabelMe, Supervisely, YOLOSeg
 from paddlefcn.data.datasets import VOC, Folder, ListFile, Scenes, SegmentationDataset, Volumes
+from paddlefcn.data.datasets.brats import BraTS
+from paddlefcn.data.datasets.paired import ADE20K, ISIC, CamVid, Cityscapes, COCOStuff, DeepGlobe, OxfordPet
+from paddlefcn.data.datasets.voc_sbd import VOCSBD
 from paddlefcn.data.images import Resize
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.data.shapes import Shapes
@@ -26,6 +29,15 @@ DATASETS: dict[str, Any] = {
     "CVATMasks": CVATMasks,
     "YOLOSeg": YOLOSeg,
     "Supervisely": Supervisely,
+    "VOCSBD": VOCSBD,
+    "Cityscapes": Cityscapes,
+    "CamVid": CamVid,
+    "ADE20K": ADE20K,
+    "ISIC": ISIC,
+    "DeepGlobe": DeepGlobe,
+    "BraTS": BraTS,
+    "OxfordPet": OxfordPet,
+    "COCOStuff": COCOStuff,
     "Shapes": Shapes,
 }
 

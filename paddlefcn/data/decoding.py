@@ -26,6 +26,10 @@ from paddlefcn.errors import DataError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
 
 
+# bytes: a file that is not larger is read whole, once, instead of by every decoder that looks at it
+_AT_ONCE = 1 << 26
+
+
 def source_name(source: str | Path | bytes) -> str:
     """What an error calls the source."""
     return f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
@@ -152,18 +156,21 @@ def _check_jpeg(source: Path | bytes) -> None:
 
 
 def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
-    if is_jpeg(_head(source, 4)):
-        _check_jpeg(source)
-    if is_tiff(_head(source, 4)):
+    head = _head(source, 132)
+    if is_tiff(head):
         with TiffScene(source, kind, max_pixels=max_pixels) as scene:
             _check_pixels(scene.height, scene.width, max_pixels)
             if not scene.converted:
                 return plain_dtype(scene.read())
+    elif isinstance(source, Path) and source.stat().st_size <= _AT_ONCE:
+        source = source.read_bytes()
+    if is_jpeg(head):
+        _check_jpeg(source)
     if kind == "mask":
         ids = _plain_mask(source, max_pixels)
         if ids is not None:
             return ids
-    if is_dicom(_head(source, 132)):
+    if is_dicom(head):
         return plain_dtype(read_dicom(source, max_pixels))
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # the user allows more than Pillow's own limit

@@ -66,8 +66,7 @@ class HeldOut:
         Raises:
             DataError: no such split, or too few samples or groups to hold one out.
         """
-        if split not in ("train", "val"):
-            raise DataError(f"no split {split!r}; folders without lists are split into train and val")
+        check_split(split)
         if not samples:
             return []
         if len(samples) == 1:
@@ -109,6 +108,12 @@ class HeldOut:
         if match is None:
             raise DataError(f"{name}: data.group_by {self.group_by!r} matches nothing in it")
         return (match[1] if match.groups() else match[0]) or ""
+
+
+def check_split(split: str) -> None:
+    """DataError for a split that is drawn from none."""
+    if split not in ("train", "val"):
+        raise DataError(f"no split {split!r}; folders without lists are split into train and val")
 
 
 def _counts(groups: Sequence[Sequence[int]], values: Values | None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 from paddlefcn.classes import Classes
 from paddlefcn.data.images import MAX_PIXELS
+from paddlefcn.deploy.targets import Target
 from paddlefcn.deploy.tiling import Tiling
 from paddlefcn.errors import ConfigError
-from paddlefcn.files import checksum, read_text
+from paddlefcn.files import checksum, read_bytes
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.refine.settings import RefineSettings
 from paddlefcn.yaml_files import MAX_BYTES, parse_yaml
 
 DEPLOY_FILE = "deploy.yaml"
+CHECKSUM_FILE = "deploy.yaml.sha256"
+_CLEARLY = 1.5  # times faster
+FORMAT_VERSION = 2  # 1 had neither this number nor targets, tiling and a checksum
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Deployment:
     classes: Classes
     max_pixels: int = MAX_PIXELS
     tiling: Tiling | None = None
+    target: Target = field(default_factory=Target)
+    engines: tuple[str, ...] = ()  # that passed the gate, the fastest first
     refine: RefineSettings = field(default_factory=RefineSettings)
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -35,6 +42,9 @@ class Deployment:
         """The tree of deploy.yaml, with sizes and checksums of the files."""
         return {
             "model": self.model_type,
+            "runtime": self.target.format,
+            "precision": self.target.precision,
+            "outputs": self.target.outputs,
             "files": {role: _file_entry(path) for role, path in self.files.items()},
             "preprocess": self.preprocess.to_dict(),
             **self.classes.to_dict(),
@@ -55,7 +65,9 @@ def load_deployment(model_dir: str | Path) -> Deployment:
     if not file.is_file():
         raise ConfigError(f"{folder}: no {DEPLOY_FILE} there; give a folder that `export` wrote")
     try:
-        tree = parse_yaml(read_text(file, 4 * MAX_BYTES), str(file))
+        content = read_bytes(file, 4 * MAX_BYTES)
+        _check_own_sum(folder, content)
+        tree = parse_yaml(content.decode("utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     if not isinstance(tree, Mapping):
@@ -71,16 +83,56 @@ def load_deployment(model_dir: str | Path) -> Deployment:
         raise ConfigError(f"{file}: is not as export writes it ({reason}); export again") from error
 
 
+def _check_own_sum(folder: Path, text: bytes) -> None:
+    path = folder / CHECKSUM_FILE
+    if not path.is_file():
+        return  # exports of before had none
+    wanted = read_bytes(path, MAX_BYTES).split(maxsplit=1)[:1]
+    if wanted != [hashlib.sha256(text).hexdigest().encode()]:
+        raise ConfigError(
+            f"{folder / DEPLOY_FILE} is not the file that {CHECKSUM_FILE} was written for; copy or export "
+            f"again (delete {CHECKSUM_FILE} if you changed it yourself)"
+        )
+
+
 def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
+    version = tree.get("format_version", 1)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ConfigError(
+            f"{folder / DEPLOY_FILE}: format_version {version!r:.40}; this paddlefcn reads up to "
+            f"{FORMAT_VERSION}: update it, or export again"
+        )
+    target = Target(
+        str(tree.get("runtime", "paddle")),
+        str(tree.get("precision", "fp32")),
+        str(tree.get("outputs", "logits")),
+    )
+    files: Mapping[str, Any] = tree["files"]
+    roles = ("model",) if target.format == "onnx" else ("model", "params")
     return Deployment(
         model_type=str(tree.get("model", "")),
         preprocess=Preprocess.from_dict(tree["preprocess"]),
         classes=Classes.from_dict(tree),
         max_pixels=int(tree.get("max_pixels", MAX_PIXELS)),
         tiling=Tiling.from_dict(tree["tiling"]) if tree.get("tiling") else None,
+        target=target,
+        engines=_engines(tree, target),
         refine=RefineSettings.from_dict(tree["refine"]) if tree.get("refine") else RefineSettings(),
-        files={role: _own_file(folder, tree["files"][role]) for role in ("model", "params")},
+        files={role: _own_file(folder, files[role]) for role in roles},
     )
+
+
+def _engines(tree: Mapping[str, Any], target: Target) -> tuple[str, ...]:
+    """Those that passed, the fastest first; for an export on its way through the gate, all.
+
+    Their order in `Target.engines` stands unless the time at the export clearly says otherwise: it was taken
+    once, on another machine perhaps.
+    """
+    entries = {entry["engine"]: entry for entry in (tree.get("parity") or {}).get("engines", ())}
+    passed = [name for name in target.engines if name in entries]
+    known = {name: float(entries[name].get("milliseconds") or 0) for name in passed}
+    order = sorted(passed, key=lambda name: known[name] * (1 if name == passed[0] else _CLEARLY))
+    return tuple(order) or target.engines
 
 
 def _file_entry(path: Path) -> dict[str, Any]:

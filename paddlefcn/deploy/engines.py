@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from paddlefcn import runtime
-from paddlefcn.errors import UserError, WeightsError
+from paddlefcn.deploy.operators import check_operators
+from paddlefcn.errors import ConfigError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
 _CACHED_SHAPES = 16
 _MOST_THREADS = 256  # far more than any of these machines has; Paddle dies of some thousands
+Engine = Callable[[np.ndarray], np.ndarray]
+
+
+def create_engine(
+    name: str,
+    files: dict[str, Path],
+    *,
+    precision: str = "fp32",
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Engine:
+    """The engine of this name over an export's files.
+
+    Args:
+        name: "onednn", "native", "onnxruntime" or "openvino".
+        files: "model", and "params" where they stand apart.
+        precision: of the export.
+        device: "cpu", "gpu" or "gpu:N"; a GPU for Paddle alone.
+        threads: of a CPU; what OMP_NUM_THREADS says, or all cores, if not given.
+
+    Raises:
+        UserError: threads out of range.
+        ConfigError: the engine is not installed or cannot use the device, or the program holds an operator
+            that no network needs.
+        WeightsError: it cannot load the files.
+    """
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
+    check_operators(files["model"])
+    if name in ("onednn", "native"):
+        onednn = name == "onednn"
+        return PaddleEngine(
+            files["model"],
+            files["params"],
+            precision=precision,
+            device=device,
+            onednn=onednn,
+            threads=threads,
+        )
+    if device != "cpu":
+        raise ConfigError(f"{name} runs on a CPU here, not on {device}; export with --format paddle")
+    if name == "onnxruntime":
+        return OnnxEngine(files["model"], threads=threads)
+    return OpenVinoEngine(files["model"], precision=precision, threads=threads)
 
 
 class PaddleEngine:
@@ -31,9 +79,10 @@ class PaddleEngine:
 
     Args:
         model_file: the program; its parameters are in `params_file`.
+        precision: "fp32"; "bf16" and "int8" need oneDNN.
         device: "cpu", "gpu" or "gpu:N".
         onednn: whether a CPU uses oneDNN.
-        threads: threads of a CPU; what OMP_NUM_THREADS says, or all cores, if not given.
+        threads: threads of a CPU.
 
     Raises:
         WeightsError: Paddle cannot load the files.
@@ -44,12 +93,11 @@ class PaddleEngine:
         model_file: Path,
         params_file: Path,
         *,
+        precision: str = "fp32",
         device: str = "cpu",
         onednn: bool = True,
         threads: int | None = None,
     ) -> None:
-        if threads is not None and not 1 <= threads <= _MOST_THREADS:
-            raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
         runtime.prepare()
         from paddle import inference
 
@@ -62,18 +110,17 @@ class PaddleEngine:
             config.disable_gpu()
             config.set_cpu_math_library_num_threads(threads or _default_threads())
             if onednn:
-                config.enable_mkldnn()
-                config.set_mkldnn_cache_capacity(_CACHED_SHAPES)
-                if b"_interp" in model_file.read_bytes():
-                    config.delete_pass("onednn_placement_pass")
+                _use_onednn(config, model_file, precision)
             else:
                 config.disable_mkldnn()
-        # the order matters: the memory optimisation of a .json program needs the new executor
-        if hasattr(config, "enable_new_executor"):
+        # the order matters: the memory optimisation of a .json program needs the new executor, which in
+        # turn cannot read the older format of int8
+        if hasattr(config, "enable_new_executor") and model_file.suffix == ".json":
             config.enable_new_executor(True)
         config.enable_memory_optim()
         try:
-            self._predictor: Any = inference.create_predictor(config)
+            with runtime.SilencedStderr():
+                self._predictor: Any = inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError, NotImplementedError) as error:
             reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
             raise WeightsError(
@@ -90,6 +137,108 @@ class PaddleEngine:
             self._predictor.run()
             output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
             return output.copy_to_cpu()
+
+
+def _use_onednn(config: Any, model_file: Path, precision: str) -> None:
+    config.enable_mkldnn()
+    config.set_mkldnn_cache_capacity(_CACHED_SHAPES)
+    if precision == "bf16":
+        config.enable_mkldnn_bfloat16()
+    elif precision == "int8":
+        config.enable_mkldnn_int8()
+    if b"_interp" in model_file.read_bytes():
+        config.delete_pass("onednn_placement_pass")
+
+
+class OnnxEngine:
+    """An ONNX Runtime session on the CPU; runs from several threads at once.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        WeightsError: it cannot load the file.
+    """
+
+    def __init__(self, model_file: Path, *, threads: int | None = None) -> None:
+        onnxruntime = _module("onnxruntime", "onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or _default_threads()
+        options.log_severity_level = 3  # its warnings are about the converter's leftovers
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(model_file), options, providers=["CPUExecutionProvider"]
+            )
+        # its exceptions have no common base
+        except Exception as error:
+            raise WeightsError(f"{model_file}: ONNX Runtime cannot load it ({_short(error)})") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """[N, C, h, w] float32 -> the program's output as it comes."""
+        try:
+            return self._session.run(None, {self._input: np.ascontiguousarray(batch, np.float32)})[0]
+        except Exception as error:
+            raise RuntimeError(f"ONNX Runtime: {_short(error)}") from error
+
+
+class OpenVinoEngine:
+    """A model compiled by OpenVINO for the CPU; one call runs at a time.
+
+    OpenVINO's int8 passes cannot work on sizes that are not known: an int8 model is compiled for each size
+    of image, of which the last 16 are kept.
+
+    Raises:
+        ConfigError: openvino is not installed.
+        WeightsError: it cannot load the file.
+    """
+
+    def __init__(self, model_file: Path, *, precision: str = "fp32", threads: int | None = None) -> None:
+        openvino = _module("openvino", "openvino")
+        self._file, self._by_size = model_file, precision == "int8"
+        self._options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": threads or _default_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        try:
+            self._core = openvino.Core()
+            self._core.read_model(str(model_file))
+            if not self._by_size:
+                self._compiled[()] = self._compile(())
+        except RuntimeError as error:
+            raise WeightsError(f"{model_file}: OpenVINO cannot load it ({_short(error)})") from error
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """[N, C, h, w] float32 -> the program's output as it comes."""
+        with self._lock:
+            size = batch.shape if self._by_size else ()
+            request = self._compiled.get(size) or self._compile(size)
+            self._compiled[size] = request
+            self._compiled.move_to_end(size)
+            while len(self._compiled) > _CACHED_SHAPES:
+                self._compiled.popitem(last=False)
+            result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            return np.array(next(iter(result.values())))
+
+    def _compile(self, size: tuple[int, ...]) -> Any:
+        model = self._core.read_model(str(self._file))
+        if size:
+            model.reshape(list(size))
+        return self._core.compile_model(model, "CPU", self._options).create_infer_request()
+
+
+def _module(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"this export runs with {name}, which is not installed; pip install 'paddlefcn[{extra}]'"
+        ) from error
+
+
+def _short(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def _default_threads() -> int:

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn import runtime
+from paddlefcn.deploy.targets import Target
+from paddlefcn.errors import DataError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
-    from paddlefcn.deploy.gate import Parity
+    from paddlefcn.deploy.writer import Examples
+
+_CALIBRATION = 32  # images, evenly over the training split
+_SCORED = 200  # pairs at most, evenly over the split
 
 
 def export(
@@ -20,7 +25,12 @@ def export(
     *,
     overwrite: bool = False,
     device: str | None = None,
-    on_parity: Callable[[Parity], None] | None = None,
+    format: str = "paddle",
+    precision: str = "fp32",
+    outputs: str = "logits",
+    max_loss: float = 0.5,
+    split: str = "val",
+    on_parity: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:
     """Exports a trained network and proves that it predicts the same.
 
@@ -31,7 +41,12 @@ def export(
         overwrite: whether an export that stands there is replaced.
         device: where the trained network runs for the comparison; the program does not depend on it, and
             its proof is the two engines of a CPU.
-        on_parity: called with each engine's figures as they come.
+        format: "paddle", "onnx" or "openvino".
+        precision: "fp32"; "bf16" (not ONNX) and "int8", which are scored on a split of the data set as well.
+        outputs: "logits", or "labels": class ids, decided by the program.
+        max_loss: how much mean IoU, in points of 100, bf16 and int8 may lose.
+        split: what they are scored on.
+        on_parity: called with each engine's figures, and the line of the scores, as they come.
 
     Returns:
         What deploy.yaml holds: files, preprocessing, classes, parity.
@@ -40,6 +55,7 @@ def export(
         UserError: the recipe, the weights or the folder cannot be right.
         RunError: an engine disagrees with the network; nothing is written.
     """
+    target = Target(format, precision, outputs)
     runtime.select_device(device or "cpu")
     from paddlefcn.build import build_preprocess, validate
     from paddlefcn.deploy.deployment import Deployment
@@ -48,8 +64,9 @@ def export(
     from paddlefcn.trained import load_network
 
     validate(config)
-    target = Path(folder)
-    check_target(target, overwrite)
+    place = Path(folder)
+    check_target(place, overwrite)
+    examples = None if precision == "fp32" else _examples(config, split, max_loss)
     model = load_network(config, weights)
     preprocess = build_preprocess(config)
     deployment = Deployment(
@@ -60,4 +77,26 @@ def export(
         max_pixels=config.data.max_pixels,
         refine=config.refine,
     )
-    return write_export(model, deployment, target, on_parity)
+    return write_export(model, deployment, place, on_parity, target=target, examples=examples)
+
+
+def _examples(config: Config, split: str, max_loss: float) -> Examples | None:
+    """Images of the training split for int8's scales, and pairs to score; None where there is no data set."""
+    from paddlefcn.build import build_dataset
+    from paddlefcn.deploy.writer import Examples
+
+    try:
+        training, scored = build_dataset(config, "train"), build_dataset(config, split)
+    except DataError as error:
+        print(f"no data set here, so nothing is scored: {error}", flush=True)
+        return None
+    chosen = [round(i * (len(training) - 1) / (_CALIBRATION - 1)) for i in range(_CALIBRATION)]
+    count = min(len(scored), _SCORED)
+    places = [round(i * (len(scored) - 1) / max(1, count - 1)) for i in range(count)]
+    return Examples(
+        images=[training.read(index)[0] for index in sorted(set(chosen))],
+        pairs=lambda: (scored.read(index) for index in places),
+        count=count,
+        split=split,
+        max_loss=max_loss,
+    )

@@ -203,6 +203,8 @@ def _run(network: Network, group: list[_Image]) -> list[_Image]:
         for image in group:
             image.error = _failed(image.item, error)["error"]
         return group
+    if network.gives == "labels":
+        scores = scores.astype(np.uint8 if len(network.classes) <= 256 else np.int32, copy=False)
     for image, own in zip(group, scores):
         image.scores, image.prepared = own, np.empty(0)
     return group

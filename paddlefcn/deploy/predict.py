@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn import runtime
+from paddlefcn import runtime as environment
 from paddlefcn.errors import UserError
 from paddlefcn.refine.settings import RefineOptions
 
@@ -79,7 +79,7 @@ def predict(
     _check_tile(tile, wanted, inference is not None and type(inference).__name__ != "WholeImage")
     keep_sources(output, [*given_paths(inputs), weights, config.file])
     found = find_inputs(inputs, output, wanted.endings)
-    runtime.select_device(device)
+    environment.select_device(device)
     from paddlefcn.build import validate
     from paddlefcn.files import checksum
     from paddlefcn.weights import resolve_weights
@@ -110,6 +110,7 @@ def infer(
     device: str | None = None,
     onednn: bool = True,
     threads: int | None = None,
+    runtime: str = "auto",
 ) -> dict[str, Any]:
     """Predicts images from an export alone; arguments and result as of `predict`.
 
@@ -119,6 +120,7 @@ def infer(
         flip: whether each is also seen mirrored.
         onednn: whether a CPU uses oneDNN.
         threads: threads of a CPU; all cores if not given.
+        runtime: the engine, of those that passed the gate; "auto" is the fastest of them that is installed.
     """
     from paddlefcn.deploy.deployment import DEPLOY_FILE, load_deployment
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
@@ -132,22 +134,33 @@ def infer(
     deployment = load_deployment(model_dir)  # what is wrong with the folder is said before paddle is loaded
     keep_sources(output, [*given_paths(inputs), model_dir])
     found = find_inputs(inputs, output, wanted.endings)
-    chosen = runtime.select_device(device)
+    if deployment.target.outputs == "labels":
+        if probabilities or several or refine.needs_scores:
+            raise UserError(
+                "this export returns class ids; --probabilities, --multi-scale, --flip and what is done with "
+                "probabilities need one with --outputs logits"
+            )
+        if tile and deployment.tiling is not None and not deployment.tiling.exact:
+            raise UserError("--tile: this network's tiles are blended, which needs --outputs logits")
     from paddlefcn.deploy.job import Network
-    from paddlefcn.deploy.predictor import Predictor
+    from paddlefcn.deploy.predictor import Predictor, choose_engine
     from paddlefcn.deploy.scales import AveragedScales
 
-    predictor = Predictor(deployment, chosen, onednn=onednn, threads=threads)
+    engine = choose_engine(deployment, runtime, onednn)
+    chosen = environment.select_device(device) if engine in ("onednn", "native") else device or "cpu"
+    predictor = Predictor(deployment, chosen, onednn=onednn, threads=threads, runtime=engine)
+    print(f"runtime {engine}, {deployment.target.precision}", flush=True)
     network = Network(
         run=AveragedScales(predictor.run, scales, flip) if several else predictor.run,
-        gives="probabilities" if several else "logits",
+        gives="probabilities" if several else deployment.target.outputs,
         preprocess=deployment.preprocess,
         classes=deployment.classes,
         max_pixels=deployment.max_pixels,
         tiling=deployment.tiling,
         refinement=_refinement(deployment.refine, refine, deployment.preprocess, deployment.classes),
     )
-    how = [checksum(Path(model_dir) / DEPLOY_FILE), tile, repr((wanted, refine, tuple(scales), flip))]
+    options = repr((wanted, refine, tuple(scales), flip))
+    how = [checksum(Path(model_dir) / DEPLOY_FILE), engine, tile, options]
     return _run(network, found, output, wanted, how, tile=tile, overwrite=overwrite, resume=resume)
 
 

@@ -191,7 +191,8 @@ class _Session:
             for line in loop.loader.prepare():
                 progress.say(line)
             records.write_texts({"config": self.config.to_yaml()}, hparams(self.config, self.stages))
-            return self._train(loop)
+            with stopping_together(self.ranks):  # here too: train.log is to have the line
+                return self._train(loop)
 
     @contextlib.contextmanager
     def _recorded(self) -> Iterator[tuple[Records, TrainingProgress]]:

@@ -11,8 +11,8 @@ from paddlefcn.models import MODELS, resolve
 
 SHARED = {"channels": 256, "head_convolution": True, "auxiliary": True}
 UNET = {"upsample": "resize", "score_kernel": 3, "channels": [256, 128, 64, 64]}
-# model, its arguments, backbone, its arguments, published trained parameters with 21 classes, and of those the
-# biases under BatchNorm, which BatchNorm takes away again and our convolutions leave out
+# model, its arguments, backbone, its arguments, published trained parameters with 21 classes; whether those
+# count biases under BatchNorm, which BatchNorm takes away again and our convolutions leave out
 PUBLISHED = [
     # torchvision
     ("FCNHead", {}, "ResNet50", {}, 35_322_218, 0),

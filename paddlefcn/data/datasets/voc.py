@@ -30,7 +30,7 @@ class VOC(FilePairs):
         val: str | Sequence[str] = "val",
         test: str | Sequence[str] | None = None,
     ) -> None:
-        self.root = _voc_folder(Path(root))
+        self.root = voc_folder(Path(root))
         self.samples, self.remarks = [], []
         for name in split_names(split, train=train, val=val, test=test):
             path = self.root / "ImageSets" / "Segmentation" / f"{name.removesuffix('.txt')}.txt"
@@ -60,7 +60,8 @@ class VOC(FilePairs):
         return self.root / "SegmentationClass" / f"{name}.png"
 
 
-def _voc_folder(root: Path) -> Path:
+def voc_folder(root: Path) -> Path:
+    """VOC's own folder at or below `root`. Raises DataError."""
     usual = ("VOCdevkit/VOC2012", "VOC2012", "TrainVal/VOCdevkit/VOC2012")
     for folder in (root, *(root / name for name in usual)):
         if (folder / "JPEGImages").is_dir():

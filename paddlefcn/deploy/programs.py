@@ -1,0 +1,224 @@
+"""Writes the program of a target: Paddle, ONNX or OpenVINO, in fp32, bf16 or int8."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from paddlefcn.deploy.targets import Target
+from paddlefcn.errors import ConfigError, RunError
+from paddlefcn.layers import use_export_form
+
+OPSET = 13
+
+
+def write_program(
+    model: nn.Layer,
+    target: Target,
+    stem: Path,
+    channels: int,
+    calibration: Sequence[np.ndarray] = (),
+) -> dict[str, Path]:
+    """Writes `stem` with the target's endings; nothing is downloaded.
+
+    Args:
+        model: in eval mode; left as it came.
+        channels: of its input.
+        calibration: prepared images [1, C, h, w] whose smallest and largest values set the scales of int8.
+
+    Returns:
+        The files: "model", and "params" where they stand apart.
+
+    Raises:
+        ConfigError: a library that the target needs is not installed.
+        RunError: the network cannot be converted.
+    """
+    if target.format == "paddle":
+        if target.precision == "int8":
+            return _paddle_int8(model, target, stem, channels, calibration)
+        return _paddle(model, target, stem, channels)
+    fp32 = _onnx(model, target, stem, channels)
+    onnx_file = _quantized_onnx(fp32, calibration) if target.precision == "int8" else fp32
+    return {"model": onnx_file} if target.format == "onnx" else _openvino(onnx_file)
+
+
+class _Program(nn.Layer):
+    """The network without its list: what a deployed program returns is one tensor."""
+
+    def __init__(self, model: nn.Layer, outputs: str) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, C, H, W] -> logits [N, num_classes, H, W], or class ids [N, H, W] int32."""
+        logits = self.model(image)[0]
+        if self.outputs == "logits":
+            return logits
+        # over the last axis the values lie side by side: four times as fast
+        return paddle.argmax(paddle.transpose(logits, [0, 2, 3, 1]), axis=-1, dtype="int32")
+
+
+def _paddle(model: nn.Layer, target: Target, stem: Path, channels: int) -> dict[str, Path]:
+    """`.json` from Paddle 3 on, `.pdmodel` before, and `.pdiparams`."""
+    with _export_form(model):
+        paddle.jit.save(_Program(model, target.outputs), str(stem), input_spec=[_spec(channels)])
+    return _paddle_files(stem)
+
+
+def _paddle_int8(
+    model: nn.Layer, target: Target, stem: Path, channels: int, calibration: Sequence[np.ndarray]
+) -> dict[str, Path]:
+    """Convolutions in int8, scales by the largest absolute value.
+
+    In the format before Paddle 3, which oneDNN's int8 passes read.
+    """
+    from paddle.quantization import PTQ, QuantConfig
+    from paddle.quantization.observers import AbsmaxObserver
+
+    config = QuantConfig(activation=None, weight=None)
+    config.add_type_config(nn.Conv2D, activation=AbsmaxObserver(), weight=AbsmaxObserver())
+    with _export_form(model), paddle.no_grad():
+        program = _Program(model, target.outputs)
+        program.eval()
+        quantizer = PTQ(config)
+        watched = quantizer.quantize(program, inplace=False)
+        for image in calibration:
+            watched(paddle.to_tensor(image))
+        quantized = quantizer.convert(watched, inplace=True, remain_weight=True)
+        with _old_format():
+            paddle.jit.save(quantized, str(stem), input_spec=[_spec(channels)])
+    return _paddle_files(stem)
+
+
+def _onnx(model: nn.Layer, target: Target, stem: Path, channels: int) -> Path:
+    converter = needed("paddle2onnx", "onnx")
+    files = _paddle(model, target, stem, channels)
+    path = stem.with_name(f"{stem.name}.onnx")
+    try:
+        with _quiet():
+            converter.export(
+                str(files["model"]),
+                str(files["params"]),
+                str(path),
+                opset_version=OPSET,
+                # its optimiser would call pip
+                optimize_tool=None,
+                verbose=False,
+            )
+    # it ends the process instead of raising
+    except (SystemExit, RuntimeError, ValueError, ImportError) as error:
+        raise RunError(f"export: paddle2onnx cannot convert this network ({error})") from error
+    finally:
+        for file in files.values():
+            file.unlink(missing_ok=True)
+    if not path.is_file():
+        raise RunError("export: paddle2onnx cannot convert this network")
+    return path
+
+
+def _quantized_onnx(path: Path, calibration: Sequence[np.ndarray]) -> Path:
+    """Convolutions alone: quantised pooling of ONNX Runtime forgets to round sizes up, and crashes."""
+    needed("onnxruntime", "onnx")
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self._images = iter(calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self._images, None)
+            return None if image is None else {"image": image}
+
+    target = path.with_name(f"{path.stem}_int8.onnx")
+    with _quiet():
+        quantization.quantize_static(
+            str(path),
+            str(target),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            weight_type=quantization.QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+    os.replace(target, path)
+    return path
+
+
+def _openvino(path: Path) -> dict[str, Path]:
+    openvino = needed("openvino", "openvino")
+    program = path.with_suffix(".xml")
+    with _quiet():
+        # compression to fp16 would change the weights
+        openvino.save_model(openvino.Core().read_model(str(path)), str(program), compress_to_fp16=False)
+    path.unlink()
+    return {"model": program, "params": path.with_suffix(".bin")}
+
+
+def needed(module: str, extra: str) -> Any:
+    """The module; ConfigError that names the extra which brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{module} is not installed; pip install 'paddlefcn[{extra}]'") from error
+
+
+def _paddle_files(stem: Path) -> dict[str, Path]:
+    # Paddle 2 adds a file of names for training on; no deployment reads it
+    stem.with_name(f"{stem.name}.pdiparams.info").unlink(missing_ok=True)
+    new, old = (stem.with_name(f"{stem.name}{ending}") for ending in (".json", ".pdmodel"))
+    return {"model": new if new.exists() else old, "params": stem.with_name(f"{stem.name}.pdiparams")}
+
+
+def _spec(channels: int) -> Any:
+    return paddle.static.InputSpec([None, channels, None, None], "float32", name="image")
+
+
+@contextlib.contextmanager
+def _export_form(model: nn.Layer) -> Iterator[None]:
+    use_export_form(model, True)
+    try:
+        yield
+    finally:
+        use_export_form(model, False)
+
+
+@contextlib.contextmanager
+def _old_format() -> Iterator[None]:
+    guard: Callable[[], Any] | None = getattr(getattr(paddle, "pir_utils", None), "OldIrGuard", None)
+    if guard is None:  # Paddle 2 has no other
+        yield
+        return
+    with guard():
+        yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps converters, which write past Python, off the screen."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for number, descriptor in zip((1, 2), saved):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(sink)
