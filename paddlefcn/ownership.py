@@ -32,6 +32,7 @@ KINDS = {
     "scores": r"confusion\.png|worst\.png|worst/[0-9]{3,}_[^/]*\.png",
     "calibration": r"calibration\.json|reliability\.png",
     "oracle": r"oracle\.png",
+    "annotations": r"annotations\.json",
     "export": r"deploy\.yaml(\.sha256)?|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
     "run": r"config\.yml|(environment|split|class_weights)\.json|(metrics|class_scores|timing)\.jsonl"
     rf"|train\.log|\.lock|curves\.png|(best|checkpoints/iter_[0-9]+)/{_CHECKPOINT}|checkpoints/last"

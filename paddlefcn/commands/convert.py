@@ -12,7 +12,7 @@ images are converted. Exit code 1 if a picture could not be converted.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, load
 from paddlefcn.errors import ConfigError, DataError
@@ -51,19 +51,25 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn import runtime
 
     runtime.prepare()
-    from paddlefcn.ownership import mark, own_folder
+    from paddlefcn.data.convert import output_names
+    from paddlefcn.ownership import own_folder
 
     datasets, classes = _datasets(args)
-    sources = [path for path in (args.config, args.root, args.images, args.masks) if path]
-    with own_folder(args.output, "converted", overwrite=args.overwrite, inputs=sources) as folder:
-        before = {path for path in folder.rglob("*") if path.is_file()}
-        code = _convert(args, datasets, classes, folder)
-        written = {path for path in folder.rglob("*") if path.is_file()} - before
-    mark(folder, "converted", [path.relative_to(folder).as_posix() for path in written])
-    return code
+    files = (path for set_ in datasets.values() for s in set_.samples for path in (s.image, s.label) if path)
+    names = output_names(datasets, args.to)
+    with own_folder(
+        args.output, "annotations", overwrite=args.overwrite, names=names, inputs=files
+    ) as folder:
+        bad = _write(args, datasets, classes, folder)
+    for line in bad:
+        print(f"fault: {line}", flush=True)
+    return 1 if bad else 0
 
 
-def _convert(args: argparse.Namespace, datasets: Any, classes: Classes, folder: Path) -> int:
+def _write(
+    args: argparse.Namespace, datasets: dict[str, SegmentationDataset], classes: Classes, folder: Path
+) -> list[str]:
+    """Writes and says what; returns a line for each picture that could not be converted."""
     from paddlefcn.data.convert import write_coco, write_labelme, write_masks
 
     if args.to == "masks":
@@ -77,9 +83,7 @@ def _convert(args: argparse.Namespace, datasets: Any, classes: Classes, folder: 
         else:
             count = write_coco(pairs, classes, folder / "annotations.json", min_area=args.min_area)
         print(f"{len(pairs)} pictures with {count} shapes written to {folder}", flush=True)
-    for line in bad:
-        print(f"fault: {line}", flush=True)
-    return 1 if bad else 0
+    return bad
 
 
 def _datasets(args: argparse.Namespace) -> tuple[dict[str, SegmentationDataset], Classes]:

@@ -137,8 +137,8 @@ def infer(
     if deployment.target.outputs == "labels":
         if probabilities or several or refine.needs_scores:
             raise UserError(
-                "this export returns class ids; --probabilities, --multi-scale, --flip and what is done with "
-                "probabilities need one with --outputs logits"
+                "this export returns class ids; --crf, --confidence, --min-confidence, --probabilities, "
+                "--multi-scale and --flip need one with --outputs logits"
             )
         if tile and deployment.tiling is not None and not deployment.tiling.exact:
             raise UserError("--tile: this network's tiles are blended, which needs --outputs logits")

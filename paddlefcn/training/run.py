@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from paddlefcn import build, ownership, runtime
-from paddlefcn.accelerator import accelerate
+from paddlefcn.accelerator import accelerate, computes_bfloat
 from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
@@ -237,9 +237,10 @@ class _Session:
 
     def _loop(self, network: nn.Layer, records: Records, progress: TrainingProgress) -> Loop:
         """What trains the present stage; checkpoints that end a stage stay for good."""
-        if self.accelerated:
-            accelerate(network)
         train = self.stage.config.train
+        bf16 = self.accelerated and train.precision == "bf16" and computes_bfloat()
+        if self.accelerated:
+            accelerate(network, bf16=bf16)
         progress.images, records.stage = train.batch_size * train.accumulate, self.stage.name
         always = [stage.end for stage in self.stages[:-1]]
         made = Checkpoints if self.ranks.is_first else SharedCheckpoints
@@ -248,6 +249,8 @@ class _Session:
             self.stage, network, self.train_set, self.val_set, checkpoints, records, progress, self.ranks
         )
         loop.state.step_images = self._step_images()
+        if bf16:
+            loop.step.precision.note = "train.precision: bf16 in the convolutions, on the accelerator"
         return loop
 
     def _step_images(self) -> int:

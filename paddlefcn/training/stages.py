@@ -23,6 +23,7 @@ from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import TrainStep
 from paddlefcn.engine.validation import Validation
 from paddlefcn.errors import ConfigError
+from paddlefcn.training.teachers import build_guide
 from paddlefcn.weights import load_into, normalize_metadata
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def try_stages(stages: Sequence[Stage]) -> nn.Layer:
         network = build_network(stage.config)
         build.build_losses(stage.config, network)
         build.build_optimizer(stage.config, network)
+        build_guide(stage.config, network)
     return network
 
 
@@ -153,6 +155,7 @@ def build_loop(
             build.build_optimizer(config, network),
             accumulate=train.accumulate,
             precision=Precision(train.precision),
+            guide=build_guide(config, network),
             ranks=ranks,
             keeps_statistics=train.allowed_skips > 0,
         ),
