@@ -93,7 +93,7 @@ def check_whole(path: Path) -> None:
 
 
 def check_finite(state: Mapping[str, np.ndarray], path: Path) -> None:
-    """WeightsError where a tensor holds NaN or infinity: whatever it predicts or scores would mean nothing."""
+    """WeightsError where a tensor holds NaN or infinity: what it predicts means nothing."""
     for name, value in state.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise WeightsError(f"{path}: {name} holds values that are not finite; use an earlier checkpoint")
