@@ -81,6 +81,25 @@ class RuntimeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """The distillation section: `config` and `weights` of a teacher, or the `export` of one."""
+
+    config: Annotated[str, NotEmpty] | None = None
+    weights: Annotated[str, NotEmpty] | None = None
+    export: Annotated[str, NotEmpty] | None = None
+    weight: Annotated[float, Range(0)] = 1.0
+    temperature: Annotated[float, Range(0.01, 1000)] = 4.0
+    features: Annotated[float, Range(0)] = 0.0
+
+    def __post_init__(self) -> None:
+        network = self.config is not None and self.weights is not None
+        if network == (self.export is not None) or (self.config is None) != (self.weights is None):
+            raise ValueError("expected config and weights of a teacher, or its export")
+        if self.export is not None and self.features:
+            raise ValueError("features needs a teacher by config and weights: an export hands out no maps")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole recipe. `tree` is what the YAML said with its bases and options, for `config.yml`.
 
@@ -98,6 +117,7 @@ class Config:
     tree: Mapping[str, Any]
     runtime: RuntimeConfig = RuntimeConfig()
     refine: RefineSettings = dataclasses.field(default_factory=RefineSettings)
+    distillation: DistillationConfig | None = None
     stages: tuple[Config, ...] = ()
 
     @property
@@ -111,7 +131,7 @@ class Config:
 
 
 _NEEDED = ("data", "model", "loss", "optimizer", "schedule")
-_OPTIONAL = ("train", "refine", "runtime", "stages")
+_OPTIONAL = ("train", "refine", "distillation", "runtime", "stages")
 
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
@@ -171,7 +191,12 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
         runtime=section("runtime").section(RuntimeConfig),
         tree=tree,
         refine=_refine(section("refine")),
+        distillation=_distillation(section("distillation")),
     )
+
+
+def _distillation(node: Node) -> DistillationConfig | None:
+    return node.section(DistillationConfig) if node.value else None
 
 
 def _train(node: Node) -> TrainConfig:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import paddle
 
+from paddlefcn.engine.distillation import Guide, no_guide
 from paddlefcn.engine.precision import Precision
 from paddlefcn.engine.ranks import ALONE, Ranks
 
@@ -40,6 +41,7 @@ class TrainStep:
         model, losses, optimizer: built; `losses(outputs, label, whole)` gives a scalar.
         accumulate: how many batches a step takes; its loss is that of one batch of all their images.
         precision: of the forward pass.
+        guide: adds a teacher's part to the loss of a batch.
         ranks: the processes that take the step together, each with batches of its own.
         keeps_statistics: put BatchNorm's running values back after a step that was not taken.
         mark: called with "forward", "backward" and "update" as each is done, for whoever times them.
@@ -53,6 +55,7 @@ class TrainStep:
         *,
         accumulate: int = 1,
         precision: Precision | None = None,
+        guide: Guide = no_guide,
         ranks: Ranks = ALONE,
         keeps_statistics: bool = False,
         mark: Callable[[str], None] = lambda phase: None,
@@ -60,6 +63,7 @@ class TrainStep:
         self.model, self.losses, self.optimizer = model, losses, optimizer
         self.accumulate, self.keeps_statistics, self.mark = accumulate, keeps_statistics, mark
         self.precision, self.ranks = precision or Precision(), ranks
+        self.guide = guide
         self._parallel = ranks.wrap(model, uses_all=losses.uses_all_outputs)
 
     def __call__(self, batches: Iterable[Batch], learning_rate: float) -> StepResult:
@@ -69,13 +73,16 @@ class TrainStep:
         # what the losses divide by is counted over the whole step before its first backward pass
         parts = [(batch, paddle.to_tensor(batch.label)) for batch in batches]
         own = [self.losses.divisors(label) for _, label in parts]
-        whole = self.ranks.sum([sum(column) for column in zip(*own)])
+        images = float(sum(len(batch.names) for batch, _ in parts))
+        images, *whole = self.ranks.sum([images, *(sum(column) for column in zip(*own))])
         total, names = 0.0, []
         for number, (batch, label) in enumerate(parts, start=1):
             with self.ranks.apart(self._parallel, hold=number < len(parts)):
+                image = paddle.to_tensor(batch.image)
                 with self.precision.forward():
-                    outputs = self._parallel(paddle.to_tensor(batch.image))
+                    outputs = self._parallel(image)
                 loss = self.losses(outputs, label, whole)
+                loss = self.guide(loss, image, outputs, int(images))
                 self.mark("forward")
                 # over several ranks gradients are averaged, and the loss is a sum of their shares
                 self.precision.scaled(loss * self.ranks.size).backward()

@@ -23,6 +23,7 @@ from paddlefcn.engine.records import Records
 from paddlefcn.engine.step import TrainStep
 from paddlefcn.engine.validation import Validation
 from paddlefcn.errors import ConfigError
+from paddlefcn.training.teachers import build_guide
 from paddlefcn.weights import load_into, normalize_metadata
 
 if TYPE_CHECKING:
@@ -118,13 +119,14 @@ def try_stages(stages: Sequence[Stage]) -> nn.Layer:
         network = build_network(stage.config)
         build.build_losses(stage.config, network)
         build.build_optimizer(stage.config, network)
+        build_guide(stage.config, network)
     return network
 
 
-def build_network(config: Config) -> nn.Layer:
-    """A stage's network; how it starts depends on the seed alone."""
+def build_network(config: Config, *, pretrained: bool = True) -> nn.Layer:
+    """A stage's network; how it starts depends on the seed alone, and on `pretrained` weights if wanted."""
     runtime.seed_everything(config.train.seed)
-    train, network = config.train, build.build_model(config)
+    train, network = config.train, build.build_model(config, pretrained=pretrained)
     where = f"{config.file}: train"
     construct(freeze, where, model=network, names=train.freeze, batch_norm=train.freeze_batch_norm)
     if train.recompute:
@@ -153,6 +155,7 @@ def build_loop(
             build.build_optimizer(config, network),
             accumulate=train.accumulate,
             precision=Precision(train.precision),
+            guide=build_guide(config, network),
             ranks=ranks,
             keeps_statistics=train.allowed_skips > 0,
         ),
@@ -208,12 +211,13 @@ def check_fit(network: nn.Layer, checkpoint: Checkpoint, file: str) -> None:
     Raises:
         ConfigError: it is not.
     """
-    names = set(network.state_dict())
-    if set(checkpoint.weights) != names:
-        odd = sorted(names ^ set(checkpoint.weights))[0]
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
+    if found != shapes:
+        odd = sorted(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))[0]
         raise ConfigError(
             f"{file}: model is not the one of {checkpoint.folder} ({odd!r} is in one of them "
-            "only); resume with the run's own config.yml"
+            "only, or of another shape); resume with the run's own config.yml"
         )
 
 
