@@ -260,8 +260,8 @@ def _trimap_counts(truth: np.ndarray, guess: np.ndarray, classes: int, widths: S
     edge = contour(truth, frame=False)
     if not edge.any():
         return counts
-    distance = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    rings = np.searchsorted(np.asarray(widths, np.float32), distance.ravel(), side="right")
+    distance = euclidean_distance(~edge)
+    rings = np.searchsorted(np.asarray(widths, np.float64), distance.ravel(), side="right")
     near = rings < len(widths)
     rings, ours, theirs = rings[near], truth.ravel()[near], guess.ravel()[near]
     for column, values in enumerate((ours, theirs, np.where(ours == theirs, ours, 0))):
@@ -306,12 +306,21 @@ def _distances(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.nda
     size = np.maximum(ours.max(axis=0), theirs.max(axis=0)) - low + 1
 
     def to(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-        away = np.ones(size, np.uint8)
-        away[tuple((others - low).T)] = 0
-        distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return distance[tuple((points - low).T)]
+        away = np.ones(size, bool)
+        away[tuple((others - low).T)] = False
+        return euclidean_distance(away)[tuple((points - low).T)]
 
     return to(ours, theirs), to(theirs, ours)
+
+
+def euclidean_distance(away: np.ndarray) -> np.ndarray:
+    """How far each pixel [H, W] bool is from the nearest that is False: [H, W] float64.
+
+    OpenCV's float32 differs in its last digits from call to call; squares of distances are integers, so
+    rounding them makes every distance up to a thousand pixels exact.
+    """
+    rough = cv2.distanceTransform(away.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.sqrt(np.rint(np.square(rough, dtype=np.float64)))
 
 
 def _counts(values: np.ndarray, classes: int) -> np.ndarray:

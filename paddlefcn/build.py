@@ -215,9 +215,16 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
     if pretrained and any(sources.values()):
         from paddlefcn.weights import load_pretrained
 
+        section = {
+            "type": config.model.type,
+            "backbone": {"type": backbone.type, **backbone_args},
+            **model_args,
+        }
         for what, layer in (("backbone", built), ("model", model)):
             if sources[what]:
-                load_pretrained(layer, sources[what], what=what, normalize=config.data.normalize)
+                load_pretrained(
+                    layer, sources[what], what=what, normalize=config.data.normalize, section=section
+                )
     return model
 
 

@@ -17,21 +17,25 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from paddlefcn.errors import OutputError
-from paddlefcn.files import lock, naming_errors, read_text
+from paddlefcn.files import lock, naming_errors, read_text, write_text
 
 MARK = ".paddlefcn.json"
 _RESULTS = (".json", ".csv")  # what of a folder that is read may be an earlier result
+# folders that are replaced as a whole: whatever else stands in them would go with them
+_UNITS = re.compile(r"(best|checkpoints/iter_[0-9]+)/.*")
 _NAMED = 3  # files that a message names
 _CHECKPOINT = r"(model\.safetensors|training\.npz|state\.json|manifest\.json)"
 # what each kind of folder holds beside the files that its mark lists; paths below the folder, with /
 KINDS = {
-    "predictions": r"shares\.json",
+    "predictions": r"shares\.json|\.progress\.jsonl",
+    "converted": r"",  # its mark alone says; what will be written is not known before
     "scores": r"confusion\.png|worst\.png|worst/[0-9]{3,}_[^/]*\.png",
     "calibration": r"calibration\.json|reliability\.png",
     "oracle": r"oracle\.png",
-    "export": r"deploy\.yaml|deploy\.sha256|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
-    "run": r"config\.yml|environment\.json|split\.json|(metrics|class_scores|timing)\.jsonl|train\.log"
-    rf"|\.lock|curves\.png|(best|checkpoints/iter_[0-9]+)/{_CHECKPOINT}|checkpoints/last"
+    "annotations": r"annotations\.json",
+    "export": r"deploy\.yaml(\.sha256)?|model\.(json|pdmodel|pdiparams|onnx|xml|bin)",
+    "run": r"config\.yml|(environment|split|class_weights)\.json|(metrics|class_scores|timing)\.jsonl"
+    rf"|train\.log|\.lock|curves\.png|(best|checkpoints/iter_[0-9]+)/{_CHECKPOINT}|checkpoints/last"
     r"|vdl/[^/]*vdlrecords\.[^/]*\.log|preview/iter_[0-9]+_[0-9]+\.png",
 }
 # folders of versions that wrote no mark: the file, and a word in it that no other program's has
@@ -93,11 +97,10 @@ class Owned:
 
     Attributes:
         folder: where it is.
-        kept: files that stood there and stay, since they are not this library's.
     """
 
-    def __init__(self, folder: Path, kept: Sequence[Path], stream: IO[Any]) -> None:
-        self.folder, self.kept, self._stream = folder, tuple(kept), stream
+    def __init__(self, folder: Path, stream: IO[Any]) -> None:
+        self.folder, self._stream = folder, stream
 
     def __enter__(self) -> Path:
         return self.folder
@@ -138,26 +141,62 @@ def own_folder(
         found = [] if not folder.is_dir() else sorted(folder.iterdir())
         if found and not overwrite:
             raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
-        own, rest = _divided(folder, kind) if found else ([], [])
-        _check_free(folder, rest, names)
+        own = find_own(folder, kind, names=names, inputs=inputs) if found else []
         folder.mkdir(parents=True, exist_ok=True)
         stream = _claimed(folder)
         try:
-            _remove(folder, own)
-            write_mark(stream, kind, names)
+            remove(folder, own)
+            stream.seek(0)
+            stream.truncate()
+            stream.write(_mark_text(kind, names))
+            stream.flush()
         except BaseException:
             stream.close()
             raise
-    return Owned(folder, rest, stream)
+    return Owned(folder, stream)
 
 
-def own_files(folder: Path, kind: str) -> tuple[list[Path], list[Path]]:
-    """Of everything below a folder: the files that are this library's, and the rest.
+def find_own(
+    folder: Path, kind: str, *, names: Sequence[str] = (), inputs: Iterable[str | Path] = ()
+) -> list[Path]:
+    """The files of a folder that `--overwrite` may remove; what stays is said on standard output.
+
+    Args:
+        names: files that will be written, below the folder with /.
+        inputs: what is read: files and folders.
 
     Raises:
-        OutputError: the folder carries no mark of this kind.
+        OutputError: the folder carries no mark of this kind, holds an input or the working folder, or other
+            files stand in the way. Nothing was touched.
     """
-    return _divided(folder, kind)
+    _check_place(folder, inputs)
+    own, rest = _divided(folder, kind)
+    if rest and not KINDS[kind]:
+        raise OutputError(
+            f"{_some(rest)}: not this library's, and might be in the way; choose another folder"
+        )
+    _check_free(folder, rest, names)
+    if rest:
+        print(f"{folder}: {len(rest)} files of others stay ({_some(rest)})", flush=True)
+    return own
+
+
+def strangers(folder: Path, kind: str) -> list[Path]:
+    """The files of a folder that no output of this kind has, whether the folder carries a mark or not."""
+    pattern = re.compile(KINDS[kind])
+    names = [(path, _name(path, folder)) for path in _below(folder)]
+    return [
+        path
+        for path, name in names
+        if name != MARK
+        and not pattern.fullmatch(name)
+        and not _is_partial(path, frozenset(), pattern, folder)
+    ]
+
+
+def mark(folder: Path, kind: str, names: Sequence[str] = ()) -> None:
+    """Marks a folder as this library's; for commands that lock it by other means."""
+    write_text(folder / MARK, _mark_text(kind, names))
 
 
 def _check_place(folder: Path, inputs: Iterable[str | Path]) -> None:
@@ -236,11 +275,16 @@ def _check_free(folder: Path, rest: Sequence[Path], names: Sequence[str]) -> Non
     """OutputError where a file that stays stands in the way of one that is to be written."""
     places = {folder / name for name in names}
     ways = {parent for place in places for parent in place.parents}
-    taken = [path for path in rest if path in places or path in ways]
+    taken = [path for path in rest if path in places or path in ways or _UNITS.fullmatch(_name(path, folder))]
     taken += [place for place in sorted(places) if place.is_dir() and not place.is_symlink()]
     if taken:
-        shown = ", ".join(str(path) for path in taken[:_NAMED]) + (" …" if len(taken) > _NAMED else "")
-        raise OutputError(f"{shown}: not this library's, and in the way; move it, or choose another folder")
+        raise OutputError(
+            f"{_some(taken)}: not this library's, and in the way; move it, or choose another folder"
+        )
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _claimed(folder: Path) -> IO[Any]:
@@ -253,7 +297,8 @@ def _claimed(folder: Path) -> IO[Any]:
     return stream
 
 
-def _remove(folder: Path, own: Sequence[Path]) -> None:
+def remove(folder: Path, own: Sequence[Path]) -> None:
+    """Removes files of `find_own`, and the folders below `folder` that are empty then."""
     for path in own:
         path.unlink(missing_ok=True)
     for path in sorted({parent for file in own for parent in file.parents}, reverse=True):
@@ -262,10 +307,9 @@ def _remove(folder: Path, own: Sequence[Path]) -> None:
                 path.rmdir()
 
 
-def write_mark(stream: IO[Any], kind: str, names: Sequence[str]) -> None:
-    """Writes a mark into its open file."""
-    text = json.dumps({"kind": kind, "files": sorted(names)}, indent=1)
-    stream.seek(0)
-    stream.truncate()
-    stream.write(text)
-    stream.flush()
+def _mark_text(kind: str, names: Sequence[str]) -> str:
+    return json.dumps({"kind": kind, "files": sorted(names)}, indent=1) + "\n"
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) for path in paths[:_NAMED]) + (" …" if len(paths) > _NAMED else "")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import platform
@@ -12,6 +14,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,28 @@ class SilencedStderr:
         if self.saved >= 0:
             os.dup2(self.saved, 2)
             os.close(self.saved)
+
+
+@contextlib.contextmanager
+def quiet_descriptors() -> Iterator[None]:
+    """Keeps libraries that write past Python, to the descriptors 1 and 2, off the screen."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {}
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # closed by whoever started us
+            saved[number] = os.dup(number)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in saved:
+            os.dup2(sink, number)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for number, descriptor in saved.items():
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(sink)
 
 
 def seed_everything(seed: int) -> None:

@@ -112,27 +112,24 @@ def calibrate(
     """
     rng = np.random.default_rng(seed)
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
-    for index, scored in enumerate(scored_images(config, weights, split, inference, progress=progress)):
+    before, after = ReliabilityCounter(), ReliabilityCounter()
+    temperature, measured = 0.0, 0
+    images = scored_images(config, weights, split, inference, order=_halves, progress=progress)
+    for done, (size, scored) in enumerate(images):
         known = scored.label != config.data.ignore_index
         logits, labels = scored.logits[:, known].T, scored.label[known].astype(np.int64)
-        if index % 2 == 0:
+        if done < (size + 1) // 2:
             chosen = rng.permutation(len(labels))[:pixels]
             drawn.append((logits[chosen], labels[chosen]))
-        else:
-            kept.append((logits.astype(np.float16), labels.astype(np.int32)))
-    if not kept:
-        raise UserError(f"split {split!r}: one image; two are needed, one to fit on and one to measure on")
-    logits, labels = (np.concatenate(parts) for parts in zip(*drawn))
-    if not len(labels):
-        raise DataError(f"split {split!r}: the images to fit on hold no labelled pixel")
-    temperature = fit_temperature(logits, labels)
-    before, after = ReliabilityCounter(), ReliabilityCounter()
-    for logits, labels in kept:
+            continue
+        if not measured:
+            temperature = _fitted(drawn, split)
+        measured += 1
         for counter, divisor in ((before, 1.0), (after, temperature)):
-            chances = softened(logits.T.astype(np.float32), divisor, gives="logits")
-            counter.add(chances.T, labels.astype(np.int64))
-    return Calibration(temperature, before.result(), after.result(), len(drawn), len(kept))
+            counter.add(softened(logits.T, divisor, gives="logits").T, labels)
+    if not measured:
+        raise UserError(f"split {split!r}: one image; two are needed, one to fit on and one to measure on")
+    return Calibration(temperature, before.result(), after.result(), len(drawn), measured)
 
 
 def tune_crf(
@@ -152,14 +149,16 @@ def tune_crf(
         weights: a weight file, a checkpoint folder, or a run's folder.
         split: "train", "val" or "test".
         inference: how the network is run.
-        images: how many are used, evenly from the split; half of them for the search.
+        images: how many are used, evenly from the split, half of them for the search. Memory holds their
+            scores.
         progress: called with (images read, images in all).
         on_trial: called with each settings tried and their mean IoU.
 
     Raises:
         UserError: less than two images, or data or weights that cannot be used.
     """
-    found = list(scored_images(config, weights, split, inference, at_most=images, progress=progress))
+    drawn = scored_images(config, weights, split, inference, order=_evenly(images), progress=progress)
+    found = [scored for _, scored in drawn]
     ours, others = found[::2], found[1::2]
     if not others:
         raise UserError(f"split {split!r}: one image; two are needed, one to search on and one to measure on")
@@ -197,24 +196,46 @@ def scored_images(
     split: str,
     inference: Inference | None = None,
     *,
-    at_most: int | None = None,
+    order: Callable[[int], Sequence[int]] = range,
     progress: Progress | None = None,
-) -> Iterator[ScoredImage]:
-    """The images of a split, in their order, with what the network makes of them."""
+) -> Iterator[tuple[int, ScoredImage]]:
+    """How many images there will be, and each with what the network makes of it, one at a time.
+
+    `order` makes the indices that are wanted of the number of images in the split.
+    """
     dataset = build.build_dataset(config, split)
     preprocess = build.build_preprocess(config)
     run = inference or WholeImage()
     model = load_network(config, weights)
-    count = len(dataset) if at_most is None else min(at_most, len(dataset))
-    for done, index in enumerate(np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist(), 1):
+    indices = order(len(dataset))
+    for done, index in enumerate(indices, 1):
         image, label = dataset.read(index)
         scores = run(model, paddle.to_tensor(preprocess(image)[None])).numpy()[0]
         if run.probabilities:
             scores = np.log(np.maximum(scores, 1e-12))
         logits = resized_scores(scores, (label.shape[0], label.shape[1])).astype(np.float32)
-        yield ScoredImage(dataset.samples[index].name, image, label, logits)
+        yield len(indices), ScoredImage(dataset.samples[index].name, image, label, logits)
         if progress is not None:
-            progress(done, count)
+            progress(done, len(indices))
+
+
+def _halves(count: int) -> list[int]:
+    """Every other image, then the rest."""
+    return [*range(0, count, 2), *range(1, count, 2)]
+
+
+def _evenly(at_most: int) -> Callable[[int], list[int]]:
+    def order(count: int) -> list[int]:
+        return np.linspace(0, count - 1, min(at_most, count)).round().astype(int).tolist()
+
+    return order
+
+
+def _fitted(drawn: Sequence[tuple[np.ndarray, np.ndarray]], split: str) -> float:
+    logits, labels = (np.concatenate(parts) for parts in zip(*drawn))
+    if not len(labels):
+        raise DataError(f"split {split!r}: the images to fit on hold no labelled pixel")
+    return fit_temperature(logits, labels)
 
 
 def _with(settings: CrfSettings, key: str, value: float) -> CrfSettings:

@@ -210,3 +210,15 @@ def test_values_that_cannot_be_are_refused_in_one_line(wrong):
         BorderCounter(**{"num_classes": 3, **wrong})
     with pytest.raises(ValueError, match="shape"):
         BorderCounter(3).update(np.zeros((3, 4), np.uint8), np.zeros((4, 3), np.uint8))
+
+
+def test_distances_are_exact_and_the_same_each_time():
+    rng = np.random.default_rng(0)
+    away = rng.random((61, 83)) > 0.002
+    places = np.argwhere(~away)
+    pairs = ((np.argwhere(np.ones_like(away))[:, None] - places[None]) ** 2).sum(axis=2)
+    wanted = np.sqrt(pairs.min(axis=1)).reshape(away.shape)
+    for _ in range(20):
+        memory = np.empty((len(away), away.shape[1] + 7), bool)[:, 3:-4]  # at other addresses
+        memory[:] = away
+        assert borders.euclidean_distance(memory).tobytes() == wanted.tobytes()

@@ -72,8 +72,17 @@ def test_the_command_draws_it_and_replaces_nothing(recipe, tmp_path, capsys):
     assert f"3 transforms of the recipe, each alone and all together: {target}" in capsys.readouterr().out
     first = np.asarray(Image.open(target))
     assert main([*arguments, "--count", "2"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "choose another or --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--count", "2", "--overwrite"]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(target)), first)
     assert main([*arguments, "--count", "0", "--overwrite"]) == 2
     assert "--count 0" in capsys.readouterr().err
+
+
+def test_a_sheet_needs_no_room_for_the_other_output(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "preview_data.png").write_bytes(b"a picture of another day")
+    assert main(["preview-data", "-c", recipe, "--sheet", "sheet.png", "--count", "1"]) == 0
+    assert main(["preview-data", "-c", recipe, "--count", "1"]) == 2
+    assert "--output preview_data.png: exists" in capsys.readouterr().err
+    assert (tmp_path / "preview_data.png").read_bytes() == b"a picture of another day"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from paddlefcn.accelerator.kernels import Kernels
 
-__all__ = ["AcceleratorError", "accelerate", "accelerator_for", "restore"]
+__all__ = ["AcceleratorError", "accelerate", "accelerator_for", "computes_bfloat", "restore"]
 
 
 def accelerate(model: nn.Layer, *, bf16: bool = False) -> int:
@@ -38,6 +38,14 @@ def accelerate(model: nn.Layer, *, bf16: bool = False) -> int:
     if bf16 and not kernels.says("fcn_bfloat_is_fast"):
         raise AcceleratorError("accelerator: this processor has no bfloat16 arithmetic (AVX512_BF16 or AMX)")
     return put_under(model, kernels, bf16=bf16)
+
+
+def computes_bfloat() -> bool:
+    """Whether the accelerator is there and this processor has bfloat16 arithmetic."""
+    try:
+        return _loaded(lambda line: None).says("fcn_bfloat_is_fast")
+    except AcceleratorError:
+        return False
 
 
 def restore(model: nn.Layer) -> None:

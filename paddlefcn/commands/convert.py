@@ -51,11 +51,27 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn import runtime
 
     runtime.prepare()
-    from paddlefcn.data.convert import write_coco, write_labelme, write_masks
-    from paddlefcn.files import open_output
+    from paddlefcn.data.convert import output_names
+    from paddlefcn.ownership import own_folder
 
     datasets, classes = _datasets(args)
-    folder = open_output(args.output, args.overwrite)
+    files = (path for set_ in datasets.values() for s in set_.samples for path in (s.image, s.label) if path)
+    names = output_names(datasets, args.to)
+    with own_folder(
+        args.output, "annotations", overwrite=args.overwrite, names=names, inputs=files
+    ) as folder:
+        bad = _write(args, datasets, classes, folder)
+    for line in bad:
+        print(f"fault: {line}", flush=True)
+    return 1 if bad else 0
+
+
+def _write(
+    args: argparse.Namespace, datasets: dict[str, SegmentationDataset], classes: Classes, folder: Path
+) -> list[str]:
+    """Writes and says what; returns a line for each picture that could not be converted."""
+    from paddlefcn.data.convert import write_coco, write_labelme, write_masks
+
     if args.to == "masks":
         bad = write_masks(datasets, classes, folder)
         print(_section(folder, list(datasets), classes), flush=True)
@@ -67,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             count = write_coco(pairs, classes, folder / "annotations.json", min_area=args.min_area)
         print(f"{len(pairs)} pictures with {count} shapes written to {folder}", flush=True)
-    for line in bad:
-        print(f"fault: {line}", flush=True)
-    return 1 if bad else 0
+    return bad
 
 
 def _datasets(args: argparse.Namespace) -> tuple[dict[str, SegmentationDataset], Classes]:

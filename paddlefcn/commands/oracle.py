@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from paddlefcn.commands.common import add_common, add_config, add_json, load, start
 from paddlefcn.errors import DataError, UserError
-from paddlefcn.files import open_output, write_json
+from paddlefcn.files import write_json
 
 if TYPE_CHECKING:
+    from paddlefcn.config import Config
     from paddlefcn.metrics import Scores
+    from paddlefcn.ownership import Owned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.oracle import best_at_stride
 
     validate(config)
-    output = open_output(args.output, args.overwrite) if args.output else None
+    owned = _owned(args, config) if args.output else None
+    output = None if owned is None else owned.folder
     dataset = build_dataset(config, args.split)
     data = config.data
     totals = {stride: ConfusionMatrix(data.num_classes, data.ignore_index) for stride in strides}
@@ -80,6 +83,13 @@ def run(args: argparse.Namespace) -> int:
         plot_oracle(scores, output / "oracle.png")
         print(f"picture: {output / 'oracle.png'}")
     return 1 if bad else 0
+
+
+def _owned(args: argparse.Namespace, config: Config) -> Owned:
+    from paddlefcn.ownership import own_folder
+
+    inputs = [args.config, config.data.root]
+    return own_folder(args.output, "oracle", overwrite=args.overwrite, names=["oracle.png"], inputs=inputs)
 
 
 def table(scores: Mapping[int, Scores], masks: int, method: str) -> str:

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from paddlefcn.data.datasets import SegmentationDataset
 
 WRITES = ("output", "sheet")
+_OUTPUT = "preview_data.png"
 _CELL = 240  # pixels of a picture's longer side on the sheet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config(parser)
-    parser.add_argument("--output", default="preview_data.png", metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--sheet", metavar="FILE", help="draw each transform alone and all together instead")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--output", metavar="FILE", help=f"default: {_OUTPUT}")
+    target.add_argument("--sheet", metavar="FILE", help="draw each transform alone and all together instead")
     parser.add_argument(
         "--count", type=int, metavar="N", help="pairs to draw (default: 16; rows of a sheet: 3)"
     )
@@ -39,11 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 0."""
     from paddlefcn.errors import UserError
+    from paddlefcn.ownership import check_file
 
     config = load(args)
     count = args.count if args.count is not None else 3 if args.sheet else 16
     if not 1 <= count <= 400 or args.start < 0:
         raise UserError(f"--count {count}, --start {args.start}: expected 1 to 400, and 0 or more")
+    if not args.sheet and not args.output:
+        args.output = _OUTPUT
+        check_file("--output", _OUTPUT, overwrite=args.overwrite)
     output = Path(args.sheet or args.output)
     from paddlefcn import runtime
 

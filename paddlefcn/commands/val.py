@@ -17,7 +17,6 @@ from paddlefcn.commands.scoring import (
     write_report,
 )
 from paddlefcn.errors import UserError
-from paddlefcn.files import open_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.engine.evaluate import ImageResult
     from paddlefcn.metrics import Scores
+    from paddlefcn.ownership import Owned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     data = config.data
     worst = Worst(args.worst, data.num_classes, data.ignore_index)
     scorer = make_scorer(args, data.classes, data.ignore_index)
-    output = _output(args)
+    owned = _output(args, config)
     scored = score(
         config,
         args.weights,
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     rate = scored.report.scores.images / scored.seconds
     print_report(args, scored.report, f"loss {scored.loss:.4f}; {rate:.2f} images/s")
     write_report(args, scored.report, scored.record())
-    if output is not None:
-        _pictures(output, scored.report.scores, worst, scored.dataset, config)
+    if owned is not None:
+        _pictures(owned.folder, scored.report.scores, worst, scored.dataset, config)
     return 1 if scored.bad else 0
 
 
@@ -111,15 +111,17 @@ class Worst:
         return [(-index, -iou, right, pred) for iou, index, right, pred in sorted(self._heap, reverse=True)]
 
 
-def _output(args: argparse.Namespace) -> Path | None:
-    if args.output is not None:
-        return open_output(args.output, args.overwrite)
-    if not args.worst:
+def _output(args: argparse.Namespace, config: Config) -> Owned | None:
+    from paddlefcn.ownership import own_folder
+
+    if args.output is None and not args.worst:
         return None
     recipe = Path(args.config)
     # a run's own recipe is called config.yml in every run
     name = recipe.absolute().parent.name if recipe.name == "config.yml" else recipe.stem
-    return open_output(Path("output") / f"val_{name}", args.overwrite)
+    folder = Path("output") / f"val_{name}" if args.output is None else args.output
+    inputs, names = [args.config, args.weights, config.data.root], ["confusion.png", "worst.png"]
+    return own_folder(folder, "scores", overwrite=args.overwrite, names=names, inputs=inputs)
 
 
 def _pictures(

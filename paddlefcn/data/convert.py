@@ -127,6 +127,17 @@ def write_coco(
     return len(objects)
 
 
+def output_names(datasets: Mapping[str, SegmentationDataset], to: str) -> list[str]:
+    """The files that are going to be written, below the output folder. Raises DataError for equal names."""
+    if to == "coco":
+        return ["annotations.json"]
+    taken: dict[str, str] = {}
+    names = [_file_name(sample.name, taken) for dataset in datasets.values() for sample in dataset.samples]
+    if to == "labelme":
+        return [f"{name}.json" for name in names]
+    return [*(f"masks/{name}.png" for name in names), *(f"{split}.txt" for split in datasets)]
+
+
 # ---- names and files ------------------------------------------------------------------------------------
 
 

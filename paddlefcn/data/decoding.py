@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from paddlefcn.data.jpeg import decode_jpeg
+from paddlefcn.data.jpeg import decode_jpeg, plain_size
 from paddlefcn.data.jpeg_scans import check_scans, is_jpeg
 from paddlefcn.data.medical import is_dicom, read_dicom
 from paddlefcn.data.png import SIGNATURE, decode_plain_png
@@ -166,6 +166,9 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
         source = source.read_bytes()
     if is_jpeg(head):
         _check_jpeg(source)
+        pixels = _plain_jpeg(source, max_pixels)
+        if pixels is not None:
+            return pixels
     if kind == "mask":
         ids = _plain_mask(source, max_pixels)
         if ids is not None:
@@ -183,6 +186,14 @@ def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
                 return _oriented(_pixels(image, source, kind), image.getexif().get(0x0112, 1))
     except Image.DecompressionBombError as error:
         raise DataError(f"more pixels than data.max_pixels {max_pixels} ({error})") from None
+
+
+def _plain_jpeg(source: Path | bytes, max_pixels: int) -> np.ndarray | None:
+    """The pixels of a whole file without anything odd about it; None for any other."""
+    size = plain_size(source) if isinstance(source, bytes) else None
+    if size is None or size[0] * size[1] > max_pixels or not isinstance(source, bytes):
+        return None
+    return decode_jpeg(source, *size)
 
 
 def _plain_mask(source: Path | bytes, max_pixels: int) -> np.ndarray | None:

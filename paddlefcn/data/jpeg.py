@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 _END = b"\xff\xd9"  # the marker at the end of every complete file
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman codes
+_EXIF, _ADOBE, _SCAN = 0xE1, 0xEE, 0xDA
 _TAIL = 64  # bytes of padding that writers may leave behind it
+
+
+def plain_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a grey or YCbCr file as cameras and VOC have it.
+
+    None where more has to be thought of: EXIF (an orientation), Adobe's colours, more than 8 bits, CMYK, or
+    a file that is no JPEG.
+    """
+    place = 2
+    while data[place : place + 1] == b"\xff" and place + 10 <= len(data):
+        kind = data[place + 1]
+        if kind in _FRAMES:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
+            return (height, width) if bits == 8 and channels in (1, 3) and height and width else None
+        if kind in (_EXIF, _ADOBE) or not 0xC0 <= kind <= 0xFE or kind == _SCAN:
+            return None
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
 
 
 def decode_jpeg(data: bytes, height: int, width: int) -> np.ndarray | None:

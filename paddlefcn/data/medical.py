@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> np.ndarray:
         import pydicom
     except ImportError:
         raise DataError("DICOM needs pydicom: pip install 'paddlefcn[medical]'") from None
-    file = pydicom.dcmread(io.BytesIO(source) if isinstance(source, bytes) else source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its remarks on files that other programs write
+        file = pydicom.dcmread(io.BytesIO(source) if isinstance(source, bytes) else source)
     height, width = int(file.get("Rows", 0)), int(file.get("Columns", 0))
     frames = int(file.get("NumberOfFrames", 1) or 1)
     if frames != 1:

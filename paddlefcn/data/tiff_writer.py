@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import numpy as np
 
 from paddlefcn.data.georeference import Georeference
-from paddlefcn.errors import OutputError, RunError
+from paddlefcn.errors import RunError
+from paddlefcn.files import atomic_file, naming_errors
 
 _CLASSIC_LIMIT = 3 << 30  # bytes of pixels from which offsets may need more than 32 bits
 _KINDS = {"u": 1, "i": 2, "f": 3}
@@ -65,26 +66,22 @@ class TiffWriter:
         self._big = height * width * channels * self.dtype.itemsize > _CLASSIC_LIMIT
         self._rows: list[np.ndarray] = []  # of `write_rows`, until they fill a row of tiles
         self._next_row = 0
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self._stream: Any = None
+        self._stream: IO[bytes]
 
     def __enter__(self) -> TiffWriter:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = open(self._partial, "wb")
-            self._put(b"II+\0\x08\0\0\0" + bytes(8) if self._big else b"II*\0" + bytes(4))
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        with contextlib.ExitStack() as stack:
+            self._stream = stack.enter_context(atomic_file(self.path))
+            self._stream.write(b"II+\0\x08\0\0\0" + bytes(8) if self._big else b"II*\0" + bytes(4))
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(self, kind: object, *reason: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            with contextlib.suppress(OSError):
-                self._stream.close()
-            self._partial.unlink(missing_ok=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._open:  # whatever leaves this block by an exception leaves the file that stood there
+            if error is not None:
+                raise error
+            self._finish()
 
     def write_rows(self, rows: np.ndarray) -> None:
         """The next rows, nxW or nxWxC, from the top down; any number at a time."""
@@ -123,13 +120,8 @@ class TiffWriter:
         whole[: part.shape[0], : part.shape[1]] = part
         data = zlib.compress(whole.tobytes(), 6)
         self._offsets[index], self._counts[index] = self._stream.tell(), len(data)
-        self._put(data)
-
-    def _put(self, data: bytes) -> None:
-        try:
+        with naming_errors(self.path):
             self._stream.write(data)
-        except OSError as error:
-            raise RunError(f"writing {self.path} failed: {error.strerror or error}") from error
 
     def _finish(self) -> None:
         missing = int((self._counts == 0).sum())
@@ -138,18 +130,11 @@ class TiffWriter:
         if not self._big and self._stream.tell() > (4 << 30) - (64 << 20):
             raise RunError(f"writing {self.path} failed: it outgrew 4 GB")  # deflate adds next to nothing
         if self._stream.tell() % 2:
-            self._put(b"\0")  # directories begin at even places
+            self._stream.write(b"\0")  # directories begin at even places
         start = self._stream.tell()
-        self._put(self._directory(start))
-        try:
-            self._stream.seek(8 if self._big else 4)
-            self._stream.write(struct.pack("<Q" if self._big else "<I", start))
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-            self._stream.close()
-            os.replace(self._partial, self.path)
-        except OSError as error:
-            raise RunError(f"writing {self.path} failed: {error.strerror or error}") from error
+        self._stream.write(self._directory(start))
+        self._stream.seek(8 if self._big else 4)
+        self._stream.write(struct.pack("<Q" if self._big else "<I", start))
 
     def _tags(self) -> dict[int, tuple[int, int, bytes]]:
         """Tag -> (field type, number of values, their bytes)."""

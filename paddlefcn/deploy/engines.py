@@ -119,7 +119,7 @@ class PaddleEngine:
             config.enable_new_executor(True)
         config.enable_memory_optim()
         try:
-            with runtime.SilencedStderr():
+            with runtime.quiet_descriptors():
                 self._predictor: Any = inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError, NotImplementedError) as error:
             reason = (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 from paddlefcn.deploy.inputs import Input
 from paddlefcn.errors import OutputError
-from paddlefcn.files import naming_errors, open_output, write_text
+from paddlefcn.files import naming_errors, write_text
+from paddlefcn.ownership import mark, own_folder
 
 SHARES_FILE = "shares.json"
 JOURNAL_FILE = ".progress.jsonl"
@@ -100,18 +101,22 @@ class Journal:
         return json.loads(self._stream.read(place[1]))
 
 
-def open_journal(output: str | Path, made_by: str, *, overwrite: bool, resume: bool) -> Journal:
+def open_journal(
+    output: str | Path, made_by: str, *, overwrite: bool, resume: bool, names: Sequence[str] = ()
+) -> Journal:
     """The output folder, new or emptied, or as a stopped prediction of the same left it.
 
     Args:
         made_by: what predicts, and how; a prediction by another is not resumed.
+        names: the files that it will write, which a later `overwrite` may remove.
 
     Raises:
         OutputError: the folder holds something else.
     """
     folder = Path(output)
     if not resume or not folder.is_dir() or not any(folder.iterdir()):
-        return Journal(open_output(folder, overwrite), made_by)
+        with own_folder(folder, "predictions", overwrite=overwrite, names=names):
+            return Journal(folder, made_by)
     before = _stopped(folder) or _complete(folder)
     if before is None:
         raise OutputError(f"output folder {folder} holds no prediction to resume; choose another")
@@ -120,7 +125,9 @@ def open_journal(output: str | Path, made_by: str, *, overwrite: bool, resume: b
             f"output folder {folder} was predicted by another network, or with other options; "
             "choose another, or --overwrite"
         )
-    return Journal(folder, made_by, before[1])
+    journal = Journal(folder, made_by, before[1])
+    mark(folder, "predictions", names)
+    return journal
 
 
 def _lock(stream: BinaryIO) -> bool:

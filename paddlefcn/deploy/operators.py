@@ -29,7 +29,7 @@ _PADDLE = _names(
     """
     abs add add_n arange argmax argmin assign assign_value batch_norm bicubic_interp bilinear_interp
     bmm cast ceil clip combine concat conv2d conv2d_transpose cumsum data depthwise_conv2d
-    depthwise_conv2d_transpose dequantize_linear divide dropout einsum elu equal exp expand
+    depthwise_conv2d_transpose dequantize_linear divide dropout einsum elementwise_pow elu equal exp expand
     expand_as expand_v2 feed fetch flatten flatten_contiguous_range flip floor floor_divide full
     full_int_array full_like full_with_tensor fused_softmax_mask gather gather_nd gelu greater_equal
     greater_than group_norm hardsigmoid hardswish hardtanh instance_norm layer_norm leaky_relu
@@ -51,7 +51,6 @@ _PADDLE_2 = {
     "elementwise_max": "maximum",
     "elementwise_min": "minimum",
     "elementwise_mul": "multiply",
-    "elementwise_pow": "pow",
     "elementwise_sub": "subtract",
     "fill_any_like": "full_like",
     "fill_constant": "full",

@@ -137,8 +137,8 @@ def infer(
     if deployment.target.outputs == "labels":
         if probabilities or several or refine.needs_scores:
             raise UserError(
-                "this export returns class ids; --probabilities, --multi-scale, --flip and what is done with "
-                "probabilities need one with --outputs logits"
+                "this export returns class ids; --crf, --confidence, --min-confidence, --probabilities, "
+                "--multi-scale and --flip need one with --outputs logits"
             )
         if tile and deployment.tiling is not None and not deployment.tiling.exact:
             raise UserError("--tile: this network's tiles are blended, which needs --outputs logits")
@@ -258,6 +258,7 @@ def _run(
             flush=True,
         )
     made_by = hashlib.sha256(json.dumps(how).encode("utf-8")).hexdigest()[:32]
-    journal = open_journal(output, made_by, overwrite=overwrite, resume=resume)
+    names = [f"{item.name}{ending}" for item in found for ending in (".png", ".tif", *wanted.endings)]
+    journal = open_journal(output, made_by, overwrite=overwrite, resume=resume, names=names)
     predict_all(network, found, journal, wanted, tile=tile)
     return json.loads((Path(output) / SHARES_FILE).read_text(encoding="utf-8"))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from paddlefcn import runtime
 from paddlefcn.deploy.targets import Target
 from paddlefcn.errors import ConfigError, RunError
 from paddlefcn.layers import use_export_form
@@ -48,7 +47,7 @@ def write_program(
             return _paddle_int8(model, target, stem, channels, calibration)
         return _paddle(model, target, stem, channels)
     fp32 = _onnx(model, target, stem, channels)
-    onnx_file = _quantized_onnx(fp32, calibration) if target.precision == "int8" else fp32
+    onnx_file = _quantized_onnx(fp32, calibration, target) if target.precision == "int8" else fp32
     return {"model": onnx_file} if target.format == "onnx" else _openvino(onnx_file)
 
 
@@ -106,7 +105,7 @@ def _onnx(model: nn.Layer, target: Target, stem: Path, channels: int) -> Path:
     files = _paddle(model, target, stem, channels)
     path = stem.with_name(f"{stem.name}.onnx")
     try:
-        with _quiet():
+        with runtime.quiet_descriptors():
             converter.export(
                 str(files["model"]),
                 str(files["params"]),
@@ -127,8 +126,12 @@ def _onnx(model: nn.Layer, target: Target, stem: Path, channels: int) -> Path:
     return path
 
 
-def _quantized_onnx(path: Path, calibration: Sequence[np.ndarray]) -> Path:
-    """Convolutions alone: quantised pooling of ONNX Runtime forgets to round sizes up, and crashes."""
+def _quantized_onnx(path: Path, calibration: Sequence[np.ndarray], target: Target) -> Path:
+    """Convolutions alone: quantised pooling of ONNX Runtime forgets to round sizes up, and crashes.
+
+    ONNX Runtime fuses convolutions whose outputs are quantised too. OpenVINO needs no more than their
+    inputs, and stumbles over the padding that follows a quantised output.
+    """
     needed("onnxruntime", "onnx")
     from onnxruntime import quantization
 
@@ -140,11 +143,12 @@ def _quantized_onnx(path: Path, calibration: Sequence[np.ndarray]) -> Path:
             image = next(self._images, None)
             return None if image is None else {"image": image}
 
-    target = path.with_name(f"{path.stem}_int8.onnx")
-    with _quiet():
+    options = {"OpTypesToExcludeOutputQuantization": ["Conv"]} if target.format == "openvino" else {}
+    small = path.with_name(f"{path.stem}_int8.onnx")
+    with runtime.quiet_descriptors():
         quantization.quantize_static(
             str(path),
-            str(target),
+            str(small),
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
@@ -152,15 +156,16 @@ def _quantized_onnx(path: Path, calibration: Sequence[np.ndarray]) -> Path:
             weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QUInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options=options,
         )
-    os.replace(target, path)
+    os.replace(small, path)
     return path
 
 
 def _openvino(path: Path) -> dict[str, Path]:
     openvino = needed("openvino", "openvino")
     program = path.with_suffix(".xml")
-    with _quiet():
+    with runtime.quiet_descriptors():
         # compression to fp16 would change the weights
         openvino.save_model(openvino.Core().read_model(str(path)), str(program), compress_to_fp16=False)
     path.unlink()
@@ -203,22 +208,3 @@ def _old_format() -> Iterator[None]:
         return
     with guard():
         yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps converters, which write past Python, off the screen."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        for number, descriptor in zip((1, 2), saved):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.close(sink)

@@ -21,6 +21,7 @@ import yaml
 from paddle import nn
 
 import paddlefcn
+from paddlefcn import ownership
 from paddlefcn.deploy.deployment import CHECKSUM_FILE, DEPLOY_FILE, FORMAT_VERSION, Deployment
 from paddlefcn.deploy.gate import (
     PARITY_SIZES,
@@ -227,17 +228,20 @@ def check_target(folder: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
-    if not (folder / DEPLOY_FILE).is_file():
-        raise OutputError(f"output folder {folder} holds no export to overwrite; choose another")
+    ownership.find_own(folder, "export")
 
 
 def _put_in_place(hidden: Path, folder: Path) -> None:
-    """Renames; an export that stood there is taken away only now that the new one is proven."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(hidden, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    """Renames; the files of an export that stood there are taken away only now that the new one is proven."""
+    ownership.mark(hidden, "export")
+    if folder.exists() and any(folder.iterdir()):
+        names = [path.name for path in hidden.iterdir()]
+        # other files stay, so that the folder cannot be swapped as a whole; deploy.yaml comes last
+        ownership.remove(folder, ownership.find_own(folder, "export", names=names))
+        for path in sorted(hidden.iterdir(), key=lambda path: path.name == DEPLOY_FILE):
+            os.replace(path, folder / path.name)
+    else:
+        os.replace(hidden, folder)
 
 
 def _write_deploy_file(folder: Path, tree: dict[str, Any]) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from paddlefcn import ownership
 from paddlefcn.errors import OutputError
 from paddlefcn.files import lock, naming_errors, sweep_partial_files
 
 _LOCK = ".lock"
-_PARTS = (
-    *("checkpoints", "best", "vdl", "preview", "config.yml", "environment.json", "class_weights.json"),
-    *("metrics.jsonl", "class_scores.jsonl", "timing.jsonl", "curves.png", "train.log"),
+# of everything a run writes, one path each
+_WRITTEN = (
+    *("config.yml", "environment.json", "split.json", "metrics.jsonl", "class_scores.jsonl", "timing.jsonl"),
+    *("curves.png", "train.log", "best/model.safetensors", "checkpoints/last", "vdl/log", "preview/picture"),
 )
 
 
@@ -35,39 +37,21 @@ class Claim:
             self._stream.close()
 
 
-def to_resume(save_dir: Path, resume: str | Path | bool | None) -> Path | None:
-    """The folder of the run that is to go on; None where a new one starts.
-
-    Args:
-        save_dir: where the recipe's runs stand.
-        resume: a run's folder, or True for the newest run of `save_dir`; None or False for a new run.
-
-    Raises:
-        OutputError: files stand in the folder, and no run.
-    """
-    if resume is None or resume is False:
-        return None
-    folder = newest_run(save_dir) if resume is True else Path(resume)
-    if folder is None:
-        print(f"no run of {save_dir} to resume; starting one", flush=True)
-        return None
-    if not is_free(folder) and not (folder / "config.yml").exists():
-        raise OutputError(f"--resume {folder}: no run stands there (no config.yml)")
-    return folder
-
-
-def claim(save_dir: Path, existing: Path | None, overwrite: bool) -> Claim:
+def claim(save_dir: Path, existing: Path | None, overwrite: bool, inputs: Sequence[str | Path] = ()) -> Claim:
     """The folder to write to: of the run that goes on, of the one that is replaced, or a new one.
 
+    Args:
+        inputs: files and folders that the run reads.
+
     Raises:
-        OutputError: another process is training there, or the folder cannot be made.
+        OutputError: another process is training there, or the folder cannot be made or replaced.
     """
     if existing is not None:
         return claim_existing(existing)
     if not save_dir.name:
         raise OutputError(f"train.save_dir {save_dir}: names no folder; give one, such as output/run")
     if overwrite:
-        return claim_overwritten(save_dir)
+        return claim_overwritten(save_dir, inputs)
     made = claim_new(save_dir)
     if made.folder != save_dir:
         print(f"{save_dir} holds a run already; this one writes to {made.folder}", flush=True)
@@ -98,8 +82,13 @@ def is_free(folder: Path) -> bool:
     """Whether a new run may start there: no folder, or nothing in it."""
     # a partial file is what a run leaves that was killed before its config.yml stood there
     return not folder.is_dir() or all(
-        path.name == _LOCK or path.suffix == ".partial" for path in folder.iterdir()
+        path.name in (_LOCK, ownership.MARK) or path.suffix == ".partial" for path in folder.iterdir()
     )
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run was killed there before its recipe stood in the folder."""
+    return (folder / _LOCK).is_file() and not ownership.strangers(folder, "run")
 
 
 def claim_existing(folder: Path) -> Claim:
@@ -115,34 +104,31 @@ def claim_existing(folder: Path) -> Claim:
     return claim
 
 
-def claim_overwritten(save_dir: Path) -> Claim:
-    """`save_dir` emptied of an earlier run; files that no run writes are left alone.
+def claim_overwritten(save_dir: Path, inputs: Sequence[str | Path] = ()) -> Claim:
+    """`save_dir` emptied of an earlier run; files that no run writes are left alone, and named.
 
     Raises:
-        OutputError: another process is training there.
+        OutputError: no run stands there, it holds an input or the working folder, a file of the user's is
+            in the way, or another process is training there. Nothing was touched.
     """
+    found = [] if is_free(save_dir) else ownership.find_own(save_dir, "run", names=_WRITTEN, inputs=inputs)
     claim = claim_existing(save_dir)
     with naming_errors(save_dir):
-        for name in _PARTS:
-            path = save_dir / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        ownership.remove(save_dir, [path for path in found if path.name != _LOCK])
     return claim
 
 
-def newest_run(save_dir: Path) -> Path | None:
-    """The run of this `save_dir` or its numbered siblings that was started last."""
+def runs_of(save_dir: Path) -> list[Path]:
+    """The runs of this `save_dir` and its numbered siblings, the one that was started last first."""
     pattern = re.compile(re.escape(save_dir.name) + r"(-[0-9]+)?")
     if not save_dir.parent.is_dir():
-        return None
+        return []
     runs = [
         path
         for path in save_dir.parent.iterdir()
         if pattern.fullmatch(path.name) and (path / "config.yml").is_file()
     ]
-    return max(runs, key=lambda path: (path / "config.yml").stat().st_mtime_ns, default=None)
+    return sorted(runs, key=lambda path: (path / "config.yml").stat().st_mtime_ns, reverse=True)
 
 
 def _try_claim(folder: Path) -> Claim | None:

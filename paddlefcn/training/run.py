@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import paddle
 
-from paddlefcn import build, runtime
-from paddlefcn.accelerator import accelerate
+from paddlefcn import build, ownership, runtime
+from paddlefcn.accelerator import accelerate, computes_bfloat
 from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
@@ -26,6 +26,7 @@ from paddlefcn.plots import plot_curves
 from paddlefcn.training import folder as folders
 from paddlefcn.training.acceleration import RECORD, choose_accelerator
 from paddlefcn.training.report import closing_lines, hparams, opening_lines
+from paddlefcn.training.resume import find_run, keep_split, write_split
 from paddlefcn.training.stages import (
     Stage,
     build_loop,
@@ -99,16 +100,16 @@ def _trained(
     ranks: Ranks,
 ) -> Run:
     """`train` on a device that is selected; of several ranks the first decides on the folder."""
-    train_set, remarks = _checked_split(config, "train")
-    val_set, more = _checked_split(config, "val")
-    save_dir = config.train.save_dir
-    existing = ranks.from_first(folders.to_resume(save_dir, resume) if ranks.is_first else None)
+    existing = ranks.from_first(find_run(config, resume) if ranks.is_first else None)
+    train_set, val_set = (build.build_dataset(config, split) for split in ("train", "val"))
+    remarks = keep_split(existing, train_set, val_set) if existing else []
+    remarks += [*_faults(config, train_set, "train"), *_faults(config, val_set, "val")]
     counts = _counted(config, train_set, existing)
     accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
     stages = plan_stages(with_class_weights(config, counts), train_set, ranks.size)
     # what cannot be built leaves no folder behind
     network = None if existing else try_stages(stages)
-    claim = folders.claim(save_dir, existing, overwrite) if ranks.is_first else None
+    claim = _claimed(config, existing, overwrite) if ranks.is_first else None
     folder = ranks.from_first(claim and claim.folder)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
     if ranks.size > 1:
@@ -117,14 +118,17 @@ def _trained(
         if counts is not None and ranks.is_first:
             notes += write_counts(folder, config, counts)
         session = _Session(config, folder, stages, train_set, val_set, ranks, accelerated)
-        return session.run(network, place, [*notes, *remarks, *more, *words])
+        return session.run(network, place, [*notes, *remarks, *words])
 
 
-def _checked_split(config: Config, split: str) -> tuple[SegmentationDataset, list[str]]:
-    """The split, refused now if its masks do not fit."""
-    dataset = build.build_dataset(config, split)
+def _claimed(config: Config, existing: Path | None, overwrite: bool) -> folders.Claim:
+    return folders.claim(config.train.save_dir, existing, overwrite, [config.file, config.data.root])
+
+
+def _faults(config: Config, dataset: SegmentationDataset, split: str) -> list[str]:
+    """What a look at the split shows; it is refused now if its masks do not fit."""
     notes = quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip")
-    return dataset, [f"{split}: {line}" for line in notes]
+    return [f"{split}: {line}" for line in notes]
 
 
 def _counted(config: Config, train_set: SegmentationDataset, existing: Path | None) -> ClassCounts | None:
@@ -172,11 +176,14 @@ class _Session:
             notes.append(f"going on from {checkpoint.folder}")
         elif network is None:
             notes.append(f"{self.folder} has no checkpoint yet; starting from the beginning")
-        network = network or build_network(self.stage.config)
+        # what a checkpoint replaces need not be there any more
+        network = network or build_network(self.stage.config, pretrained=checkpoint is None)
         if checkpoint is not None:
             check_fit(network, checkpoint, self.config.file)
         if self.ranks.is_first:
-            # config.yml first: it makes this folder a run that can be resumed
+            ownership.mark(self.folder, "run")
+            write_split(self.folder, self.train_set, self.val_set)
+            # config.yml makes this folder a run that can be resumed
             write_text(self.folder / "config.yml", self.config.to_yaml())
             environment = {**runtime.environment(device), RECORD: self.accelerated}
             write_json(self.folder / "environment.json", environment)
@@ -230,9 +237,10 @@ class _Session:
 
     def _loop(self, network: nn.Layer, records: Records, progress: TrainingProgress) -> Loop:
         """What trains the present stage; checkpoints that end a stage stay for good."""
-        if self.accelerated:
-            accelerate(network)
         train = self.stage.config.train
+        bf16 = self.accelerated and train.precision == "bf16" and computes_bfloat()
+        if self.accelerated:
+            accelerate(network, bf16=bf16)
         progress.images, records.stage = train.batch_size * train.accumulate, self.stage.name
         always = [stage.end for stage in self.stages[:-1]]
         made = Checkpoints if self.ranks.is_first else SharedCheckpoints
@@ -241,6 +249,8 @@ class _Session:
             self.stage, network, self.train_set, self.val_set, checkpoints, records, progress, self.ranks
         )
         loop.state.step_images = self._step_images()
+        if bf16:
+            loop.step.precision.note = "train.precision: bf16 in the convolutions, on the accelerator"
         return loop
 
     def _step_images(self) -> int:

@@ -123,10 +123,10 @@ def try_stages(stages: Sequence[Stage]) -> nn.Layer:
     return network
 
 
-def build_network(config: Config) -> nn.Layer:
-    """A stage's network; how it starts depends on the seed alone."""
+def build_network(config: Config, *, pretrained: bool = True) -> nn.Layer:
+    """A stage's network; how it starts depends on the seed alone, and on `pretrained` weights if wanted."""
     runtime.seed_everything(config.train.seed)
-    train, network = config.train, build.build_model(config)
+    train, network = config.train, build.build_model(config, pretrained=pretrained)
     where = f"{config.file}: train"
     construct(freeze, where, model=network, names=train.freeze, batch_norm=train.freeze_batch_norm)
     if train.recompute:
@@ -211,12 +211,13 @@ def check_fit(network: nn.Layer, checkpoint: Checkpoint, file: str) -> None:
     Raises:
         ConfigError: it is not.
     """
-    names = set(network.state_dict())
-    if set(checkpoint.weights) != names:
-        odd = sorted(names ^ set(checkpoint.weights))[0]
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
+    if found != shapes:
+        odd = sorted(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))[0]
         raise ConfigError(
             f"{file}: model is not the one of {checkpoint.folder} ({odd!r} is in one of them "
-            "only); resume with the run's own config.yml"
+            "only, or of another shape); resume with the run's own config.yml"
         )
 
 

@@ -16,7 +16,7 @@ from paddlefcn.weights.loading import format_rows, load_into
 # score layers may be new; an auxiliary head may be left out or made anew
 _HEAD = re.compile(r"(.*\.)?(score|upscore)\w*\.|auxiliary\.")
 _FC = re.compile(r"fc[67]\.conv\.")
-_ACTIONS = ("loaded", "reshaped", "folded", "skipped", "missing")
+_ACTIONS = ("loaded", "reshaped", "folded", "skipped", "new", "missing")
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,10 @@ def load_foreign(layer: Any, foreign: Foreign, *, what: str) -> ImportReport:
                 faults.append(f"{entry.source} has no place ({name})")
         elif own[name] != entry.array.shape:
             note = f"file {list(entry.array.shape)}, network {list(own[name])}"
-            rows.append(Row(entry.source, name, "skipped", note))
-            if not _HEAD.match(name):
+            if _HEAD.match(name):
+                rows.append(Row(entry.source, name, "new", f"{note}: other classes, made anew"))
+            else:
+                rows.append(Row(entry.source, name, "skipped", note))
                 faults.append(f"{name}: {note}")
         else:
             state[name] = entry.array

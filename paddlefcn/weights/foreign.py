@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ FORMATS = (
     "auto",
     *dict.fromkeys(name for family in FAMILIES for name in family.FORMATS if name != OWN),
 )
+# the `model` section of the network that weights were made for, in their metadata
+MODEL_KEY = "paddlefcn.model"
 # what `--images` may name
 IMAGES: dict[str, Mapping[str, object]] = {"imagenet": IMAGENET, "caffe": CAFFE_VGG, "fcn": CAFFE_FCN}
 
@@ -45,6 +48,8 @@ def read_foreign(path: Path, format: str = "auto", *, images: str | None = None)
     normalize = IMAGES[images] if images is not None else family.images(foreign)
     if normalize is not None:
         foreign.metadata.update(normalize_metadata(normalize))
+    if foreign.network is not None:
+        foreign.metadata[MODEL_KEY] = json.dumps(foreign.network.config())
     return foreign
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -117,6 +118,64 @@ def vgg_section(shapes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     else:
         backbone["widths"] = widths
     return backbone, shapes["backbone.conv1_1.conv.weight"][1]
+
+
+# what may differ between the network that weights were trained in and the one that they go into
+FREE = (
+    "auxiliary",
+    "average",
+    "deep_supervision",
+    "dilate_first",
+    "dropout",
+    "level",
+    "multi_grid",
+    "output_stride",
+    "pretrained",
+    "rates",
+    "type",
+)
+
+
+def check_made_for(made: Mapping[str, Any], section: Mapping[str, Any], *, what: str) -> list[str]:
+    """What weights were made for against the `model` section that they go into, both complete or not.
+
+    Returns the differences that a network survives, one note each. Raises WeightsError for one that gives
+    other numbers without changing a shape, such as the place of a ResNet's strides.
+    """
+    from paddlefcn.backbones import BACKBONES
+    from paddlefcn.models import MODELS
+
+    notes: list[str] = []
+    pairs = [("model.backbone", BACKBONES, made["backbone"], section["backbone"])]
+    if "type" in made and made["type"] == section.get("type"):
+        pairs.append(("model", MODELS, made, section))
+    for where, table, theirs, ours in pairs:
+        if ours["type"] not in table or theirs["type"] != ours["type"]:
+            continue
+        defaults = inspect.signature(table[ours["type"]]).parameters
+        for key, value in theirs.items():
+            if key == "backbone" or key not in defaults:
+                continue
+            have = ours.get(key, defaults[key].default)
+            same = (
+                list(have) == list(value) if isinstance(value, list) and have is not None else have == value
+            )
+            if same:
+                continue
+            if key not in FREE:
+                raise WeightsError(
+                    f"{what}: its network has {where}.{key}: {_yaml(value)}, the recipe {_yaml(have)}; "
+                    f"set {where}.{key}: {_yaml(value)}"
+                )
+            if key in ("output_stride", "dilate_first", "rates"):
+                notes.append(
+                    f"{what} was made with {where}.{key} {_yaml(value)}; the recipe has {_yaml(have)}"
+                )
+    return notes
+
+
+def _yaml(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def build(network: Network) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from paddlefcn.bars import byte_bar
 from paddlefcn.errors import RunError, UserError, WeightsError
 from paddlefcn.files import cache_folder
 from paddlefcn.weights.fitting import ImportReport, load_foreign
-from paddlefcn.weights.foreign import read_foreign
+from paddlefcn.weights.foreign import MODEL_KEY, read_foreign
 from paddlefcn.weights.loading import check_normalize
-from paddlefcn.weights.networks import vgg_name
+from paddlefcn.weights.networks import check_made_for, vgg_name
 from paddlefcn.weights.state import resolve_weights
 
 MAX_BYTES = 4 * 2**30  # of a download; the largest published file here has 0.55 GB
@@ -77,6 +78,7 @@ def load_pretrained(
     *,
     what: str,
     normalize: Any = None,
+    section: Mapping[str, Any] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> ImportReport:
     """Put published or foreign weights into a backbone or a model.
@@ -84,20 +86,33 @@ def load_pretrained(
     `source` is a file of any format `import-weights` reads, a checkpoint's or run's folder, an
     http(s) URL (`#sha256=HEX` or `#md5=HEX` behind it is checked), or a name: `imagenet`,
     `torchvision` (by the backbone), `berkeley` (by the model). If the weights say how their images
-    were normalised, `normalize` must agree. `say` (stderr if None) is told what did not simply load.
+    were normalised, `normalize` must agree; if they say for which network they were made, the `model`
+    `section` of the recipe must fit. `say` (stderr if None) is told what did not simply load.
     Raises WeightsError.
     """
     path = fetch(layer, str(source), what=what)
     foreign = read_foreign(path)
     if normalize is not None:
         check_normalize(foreign.metadata, normalize, what=f"{what}.pretrained {source}")
+    notes = _made_for(foreign.metadata, section, f"{what}.pretrained {source}")
     report = load_foreign(layer, foreign, what=f"{what}.pretrained {source}")
-    text = report.table(all_rows=False)
+    text = "\n".join([report.table(all_rows=False), *notes])
     if say is None:
         print(text, file=sys.stderr, flush=True)
     else:
         say(text)
     return report
+
+
+def _made_for(metadata: Mapping[str, str], section: Mapping[str, Any] | None, what: str) -> list[str]:
+    """Notes on arguments that the weights were made with and the recipe lacks; see `check_made_for`."""
+    try:
+        made = json.loads(metadata.get(MODEL_KEY, ""))
+    except ValueError:
+        return []  # the weights of a run hold the name of their model there
+    if section is None or not isinstance(made, dict) or not isinstance(made.get("backbone"), dict):
+        return []
+    return check_made_for(made, section, what=what)
 
 
 def fetch(layer: Any, source: str, *, what: str) -> Path:

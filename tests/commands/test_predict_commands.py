@@ -184,7 +184,7 @@ def test_an_output_inside_the_input_is_not_predicted_again(made, tmp_path):
         (["--input", "nowhere"], "input nowhere: no such file"),
         (["--input", ".", "--sliding", "8", "9"], "larger than the window"),
         (["--input", ".", "--sliding", "8", "4", "2"], "expected SIZE [STRIDE]"),
-        (["--input", ".", "--multi-scale", "0"], "must be positive"),
+        (["--input", ".", "--multi-scale", "0"], "must be numbers of 0.001 to 100"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(made, tmp_path, monkeypatch, capsys, more, said):

@@ -212,3 +212,39 @@ def test_an_area_in_map_units_is_refused_of_images_without_a_place(made, tmp_pat
     assert "a.png: has no place on a map" in capsys.readouterr().err
     assert run("val", made, None, "--min-area", "5u2") == 2
     assert "val knows no map; give pixels" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def deciding(made):
+    """An export that returns class ids."""
+    assert main(arguments("export", made, "--output", made / "deciding", "--outputs", "labels")) == 0
+    return made / "deciding"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--crf"],
+        ["--confidence"],
+        ["--min-confidence", "0.5"],
+        ["--probabilities"],
+        ["--flip"],
+        ["--multi-scale", "0.5", "1"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_export_of_labels_refuses_what_needs_scores(made, deciding, tmp_path, capsys, words):
+    given = ["infer", "--model", deciding, "--input", made / "in", "--output", tmp_path / "out", *words]
+    assert main([str(word) for word in given]) == 2
+    error = capsys.readouterr().err
+    assert f"{words[0]}" in error
+    assert "need one with --outputs logits" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_of_labels_loses_small_parts_as_one_of_logits_does(made, deciding, tmp_path):
+    given = ["--input", made / "in", "--min-area", "30", "--polygons", "geojson", "--device", "cpu"]
+    for name, model in (("logits", made / "exported"), ("labels", deciding)):
+        assert main([str(w) for w in ["infer", "--model", model, "--output", tmp_path / name, *given]]) == 0
+    ours, theirs = (ids(tmp_path / name / "b.png") for name in ("logits", "labels"))
+    assert (ours != theirs).mean() <= 0.005

@@ -234,7 +234,9 @@ def test_the_command_prints_draws_and_writes_its_report(voc, tmp_path, capsys):
     }
     assert Image.open(drawn).size[0] > 300
     (voc / "SegmentationClass/t0.png").write_bytes(b"")
-    assert main(arguments) == 1
+    assert main(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 1
     assert "t0.png: is empty" in capsys.readouterr().out
     assert json.loads(figures.read_text())["faults"] == 1
 
@@ -242,7 +244,7 @@ def test_the_command_prints_draws_and_writes_its_report(voc, tmp_path, capsys):
 def test_preview_data_draws_the_augmented_pairs(voc, tmp_path, capsys):
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(RECIPE.format(root=voc))
-    output = tmp_path / "sheet.png"
+    output = tmp_path.parent / f"{tmp_path.name}_sheet.png"  # beside the data
     arguments = ["preview-data", "-c", str(recipe), "--output", str(output), "--count", "4"]
     assert main(arguments) == 0
     colors = np.unique(np.asarray(Image.open(output)).reshape(-1, 3), axis=0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from paddlefcn.data.images import read_image, read_mask
-from paddlefcn.data.jpeg import decode_jpeg
+from paddlefcn.data.jpeg import decode_jpeg, plain_size
 from paddlefcn.data.png import SIGNATURE, decode_plain_png
 from paddlefcn.errors import DataError
 
@@ -51,6 +51,27 @@ def test_damaged_jpegs_are_what_pillow_makes_of_them(tmp_path):
         decoded = decode_jpeg(bytes(broken), 45, 56)
         if decoded is not None:
             np.testing.assert_array_equal(decoded, np.asarray(Image.open(io.BytesIO(bytes(broken)))))
+
+
+def test_the_size_is_read_of_plain_jpegs_alone(tmp_path):
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        assert plain_size(jpeg(picture(), **options)) == (45, 56)
+        assert plain_size(jpeg(picture("L"), **options)) == (45, 56)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    content = jpeg(picture(), exif=turned)
+    assert plain_size(content) is None
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert read_image(tmp_path / "a.jpg", 3).shape == (56, 45, 3)
+    assert plain_size(jpeg(picture("CMYK"))) is None
+    for length in range(60):
+        assert plain_size(jpeg(picture())[:length]) is None
+    (tmp_path / "a.jpg").write_bytes(jpeg(picture()))
+    with pytest.raises(DataError, match=r"more than data\.max_pixels 100"):
+        read_image(tmp_path / "a.jpg", 3, 100)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.jpg", 3), np.asarray(Image.open(tmp_path / "a.jpg"))
+    )
 
 
 def plain_png(rows, *, color=3, filters=0, extra=b""):

@@ -163,7 +163,7 @@ def test_only_an_export_is_overwritten_and_only_on_request(tmp_path):
     (tmp_path / "thesis.doc").write_text("years of work")
     with pytest.raises(OutputError, match="--overwrite"):
         check_target(tmp_path, False)
-    with pytest.raises(OutputError, match="holds no export"):
+    with pytest.raises(OutputError, match="no export to overwrite"):
         check_target(tmp_path, True)
     with pytest.raises(OutputError, match="is a file"):
         check_target(tmp_path / "thesis.doc", True)

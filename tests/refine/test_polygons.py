@@ -1,5 +1,6 @@
 """Polygons drawn again give the label map they came from."""
 
+import json
 import struct
 
 import cv2
@@ -157,3 +158,18 @@ def test_maps_of_one_class_and_of_no_pixel():
     assert labelme(np.zeros((0, 3), np.uint8), CLASSES, "x")["shapes"] == []
     (shape,) = labelme(np.ones((1, 1), np.uint8), CLASSES, "x")["shapes"]
     assert shape["points"] == [[0, 0]] * 3
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_data_set_of_labelme_files_reads_the_label_map_again(seed, tmp_path):
+    from paddlefcn.data import DATASETS, LabelReader
+
+    labels = blobs(seed)
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.zeros((*labels.shape, 3), np.uint8)).save(tmp_path / "train" / "a.png")
+    tree = labelme(labels, CLASSES, "a.png")
+    (tmp_path / "train" / "a.json").write_text(json.dumps(tree), encoding="utf-8")
+    names = [name if index else "_background_" for index, name in enumerate(CLASSES.names)]
+    source = DATASETS["LabelMe"](tmp_path, "train", train="train", val="val", classes=names)
+    assert (source.read_raw(0, 3, LabelReader(4))[1] == labels).all()

@@ -98,3 +98,24 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tiny, tmp_path, kern
     assert (run / "metrics.jsonl").read_bytes() == metrics
     assert json.loads((run / "environment.json").read_text())["cpu_accelerator"] is True
     assert "on the accelerator" in (run / "train.log").read_text()
+
+
+@pytest.mark.parametrize("options", [["train.recompute=true"], ["train.precision=bf16"]], ids=str)
+def test_options_that_change_the_step_train_on_the_kernels_too(tiny, tmp_path, kernels, options, capsys):
+    losses = []
+    for setting in ("false", "true"):
+        folder = tmp_path / setting
+        plain = options if setting == "true" else []
+        width = "model.backbone.width=16"
+        on = [f"runtime.cpu_accelerator={setting}", f"train.save_dir={folder}", "train.iters=4", width]
+        assert main(["train", *tiny(*on, "model.dropout=0.0", *plain)]) == 0
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    log = (tmp_path / "true" / "train.log").read_text()
+    if options == ["train.precision=bf16"]:
+        if not kernels.says("fcn_bfloat_is_fast"):
+            assert "a CPU computes in fp32" in log
+            return
+        assert "bf16 in the convolutions, on the accelerator" in log
+        assert losses[1] != losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05 if "bf16" in options[0] else 1e-4)

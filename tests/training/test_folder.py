@@ -9,10 +9,12 @@ import time
 import pytest
 
 from paddlefcn.errors import OutputError
-from paddlefcn.training.folder import claim_existing, claim_new, claim_overwritten, newest_run
+from paddlefcn.ownership import mark
+from paddlefcn.training.folder import claim_existing, claim_new, claim_overwritten, runs_of
 
 HOLD = """
 import sys, time
+from paddlefcn.ownership import mark
 from paddlefcn.training.folder import claim_new
 claim = claim_new(__import__('pathlib').Path(sys.argv[1]))
 print(claim.folder.name, flush=True)
@@ -71,17 +73,25 @@ def test_overwriting_removes_a_run_and_nothing_else(tmp_path):
     (folder / "checkpoints" / "iter_1").mkdir(parents=True)
     (folder / "config.yml").write_text("")
     (folder / "my_notes.txt").write_text("keep me")
+    with pytest.raises(OutputError, match="without this library's mark"):
+        claim_overwritten(folder)
+    mark(folder, "run")
     claim_overwritten(folder).close()
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "my_notes.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        ".paddlefcn.json",
+        "checkpoints",
+        "my_notes.txt",
+    ]
 
 
 def test_the_newest_run_is_the_one_started_last(tmp_path):
-    assert newest_run(tmp_path / "run") is None
+    assert runs_of(tmp_path / "run") == []
     for name in ("run", "run-3", "run-2", "runner"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yml").write_text("")
         time.sleep(0.02)
-    assert newest_run(tmp_path / "run").name == "run-2"
+    assert [path.name for path in runs_of(tmp_path / "run")] == ["run-2", "run-3", "run"]
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -56,7 +56,7 @@ class LabelMe(Annotations):
         for folder in (self.root / part for part in places):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder")
-            files = sorted(folder.rglob("*.json"))
+            files = sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
             if not files:
                 raise DataError(f"{folder}: no .json file of labelme in it")
             for file in files:

@@ -91,6 +91,8 @@ def read_text(path: Path) -> str:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path}: is larger than 2 GB; split it")
         return path.read_bytes().decode("utf-8-sig")
+    except DataError:
+        raise
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except (OSError, ValueError) as error:

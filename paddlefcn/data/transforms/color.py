@@ -155,10 +155,15 @@ def _mean(image: np.ndarray) -> float:
     return cv2.sumElems(flat)[0] / image.size
 
 
+_IDENTITY = np.eye(3)
+_TO_LUMA = np.outer(np.ones(3), [0.299, 0.587, 0.114])
+
+
 def _color_matrix(saturation: float, hue: float) -> np.ndarray:
     """3x3: saturation about the luma (ITU-R 601), then a turn about the grey axis."""
-    luma = np.array([0.299, 0.587, 0.114])
-    saturate = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), luma)
+    saturate = saturation * _IDENTITY + (1 - saturation) * _TO_LUMA
+    if hue == 0:
+        return saturate
     angle = 2 * np.pi * hue
     cosine, sine = np.cos(angle), np.sin(angle)
     axis = np.full(3, 1 / np.sqrt(3))

@@ -55,6 +55,35 @@ def test_every_export_is_written_as_masks_with_lists(tmp_path, kind, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_overwriting_keeps_what_is_not_ours_and_never_touches_what_is_read(tmp_path, capsys):
+    writers.labelme(tmp_path / "in")
+    arguments = [
+        "convert",
+        "--type",
+        "LabelMe",
+        "--root",
+        str(tmp_path / "in"),
+        "--to",
+        "masks",
+        "--overwrite",
+    ]
+    before = sorted((tmp_path / "in").rglob("*"))
+    assert main([*arguments, "--output", str(tmp_path / "in")]) == 2
+    assert "holds the input" in capsys.readouterr().err
+    assert sorted((tmp_path / "in").rglob("*")) == before
+    output = tmp_path / "out"
+    assert main([*arguments, "--output", str(output)]) == 0
+    (output / "masks/mine.txt").write_text("mine")
+    (output / "masks/a.png").write_bytes(b"spoiled")
+    assert main([*arguments, "--output", str(output)]) == 0
+    assert (output / "masks/mine.txt").read_text() == "mine"
+    assert read_mask(output / "masks/a.png").shape == writers.SIZE
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/thesis.txt").write_text("years")
+    assert main([*arguments, "--output", str(tmp_path / "foreign")]) == 2
+    assert (tmp_path / "foreign/thesis.txt").read_text() == "years"
+
+
 def blobs(rng):
     """Ids of 40x60 with holes, corners that touch, single pixels and void."""
     ids = rng.choice(np.array([0, 0, 0, 1, 2, 255], np.uint8), (40, 60))
