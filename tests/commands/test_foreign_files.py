@@ -43,7 +43,7 @@ def commands(trained, tmp_path):
         "predict": (["predict", *trained, *images], "a.png"),
         "val": (["val", *trained, "--worst", "1"], "confusion.png"),
         "oracle": (["oracle", *recipe], "oracle.png"),
-        "export": (["export", *trained], "deploy.yaml"),
+        "export": (["export", *trained], "model.pdiparams"),
         "convert": (["convert", *recipe, "--to", "labelme", "--images", str(tmp_path / "in"), *masks], None),
     }
 
