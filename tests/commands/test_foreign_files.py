@@ -38,7 +38,7 @@ def commands(trained, tmp_path):
     """(command, a file that it writes) for every command that fills a folder."""
     images = ["--input", str(tmp_path / "in")]
     recipe = trained[: trained.index("--weights")]
-    masks = ["--masks", str(tmp_path / "masks")]
+    masks = ["--images", str(tmp_path / "in"), "--masks", str(tmp_path / "masks")]
     return {
         "predict": (["predict", *trained, *images], "a.png"),
         "val": (["val", *trained, "--worst", "1"], "confusion.png"),
