@@ -1,4 +1,4 @@
-"""The family across backbones: exports through Paddle Inference, and networks that learn eight images by heart."""
+"""The family across backbones: exports through Paddle Inference, and networks that learn images by heart."""
 
 from __future__ import annotations
 
