@@ -34,8 +34,11 @@ def bar(total: int | None, what: str, unit: str, *, initial: int = 0, quiet: boo
 
 def say_above(line: str, *, error: bool = False) -> None:
     """Prints a line above whatever bar is shown."""
-    tqdm.write(line, file=sys.stderr if error else sys.stdout)
-    sys.stdout.flush()
+    stream = sys.stderr if error else sys.stdout
+    # a closed pipe or a full disk under the output must not cost a training its iterations
+    with contextlib.suppress(OSError, ValueError):
+        tqdm.write(line, file=stream)
+        stream.flush()
 
 
 class Steps:

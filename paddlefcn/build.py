@@ -287,11 +287,12 @@ def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = 
     pixels = _pixels_per_batch(config, dataset)
     if not pixels:
         return None
+    # one sum outweighs every mean beside it, and is over all batches of a step
+    summed = any(_reduction(loss) == "sum" for loss in config.loss)
     warning = rate_warning(
         build_schedule(config, total=1).learning_rate,
-        # one sum outweighs every mean beside it
-        reduction="sum" if any(_reduction(loss) == "sum" for loss in config.loss) else "mean",
-        pixels=pixels,
+        reduction="sum" if summed else "mean",
+        pixels=pixels * (config.train.accumulate if summed else 1),
         trained=trained or bool(config.model.args.get("pretrained")),
     )
     return warning and f"{config.schedule.where}: {warning}"

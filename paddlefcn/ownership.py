@@ -28,7 +28,6 @@ _CHECKPOINT = r"(model\.safetensors|training\.npz|state\.json|manifest\.json)"
 # what each kind of folder holds beside the files that its mark lists; paths below the folder, with /
 KINDS = {
     "predictions": r"shares\.json|\.progress\.jsonl",
-    "converted": r"",  # its mark alone says; what will be written is not known before
     "scores": r"confusion\.png|worst\.png|worst/[0-9]{3,}_[^/]*\.png",
     "calibration": r"calibration\.json|reliability\.png",
     "oracle": r"oracle\.png",
@@ -171,10 +170,6 @@ def find_own(
     """
     _check_place(folder, inputs)
     own, rest = _divided(folder, kind)
-    if rest and not KINDS[kind]:
-        raise OutputError(
-            f"{_some(rest)}: not this library's, and might be in the way; choose another folder"
-        )
     _check_free(folder, rest, names)
     if rest:
         print(f"{folder}: {len(rest)} files of others stay ({_some(rest)})", flush=True)

@@ -11,8 +11,10 @@ import logging
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +61,8 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"paddle\..*")
     try:
-        with SilencedStderr():
+        # paddle puts handlers of its own in place, and an import that is broken off looks like a broken one
+        with _SignalsDeferred(), SilencedStderr():
             import paddle  # noqa: F401
     except ImportError as error:
         raise UserError(
@@ -90,6 +93,26 @@ def select_device(name: str | None) -> str:
     device = f"gpu:{index or 0}" if kind == "gpu" else "cpu"
     paddle.set_device(device)
     return device
+
+
+class _SignalsDeferred:
+    """Signals that come within are answered at the end, by the handlers that stood before."""
+
+    def __enter__(self) -> None:
+        self._came: list[int] = []
+        self._before: dict[int, Any] = {}
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is None or threading.current_thread() is not threading.main_thread():
+                continue
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self._before[number] = signal.signal(number, lambda came, frame: self._came.append(came))
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for number in self._came[:1]:
+            signal.raise_signal(number)
 
 
 class SilencedStderr:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from paddlefcn.build import build_model
 from paddlefcn.config import Config
 from paddlefcn.config.compare import differences
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.errors import ConfigError, WeightsError
+from paddlefcn.files import MANIFEST, checksum, read_text
 from paddlefcn.weights import check_normalize, load_into, read_state_and_metadata, resolve_weights
 from paddlefcn.yaml_files import load_yaml
 
@@ -26,10 +31,12 @@ def load_network(config: Config, weights: str | Path) -> nn.Layer:
             else its last checkpoint).
 
     Raises:
-        WeightsError: the weights do not fit the network, or were made for other images.
+        WeightsError: the weights do not fit the network, were made for other images, are damaged or hold NaN.
     """
     path = resolve_weights(weights)
+    check_whole(path)
     state, metadata = read_state_and_metadata(path)
+    check_finite(state, path)
     check_normalize(metadata, config.data.normalize, what=str(path))
     model = build_model(config, pretrained=False)
     try:
@@ -69,3 +76,24 @@ def _own_recipe(path: Path, config: Config) -> str | None:
         return None
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return f"their own recipe {file} has {'; '.join(each.describe() for each in found[:3])}{more}"
+
+
+def check_whole(path: Path) -> None:
+    """Compares a checkpoint's weights with the checksum that was written with them, if there is one.
+
+    Raises:
+        WeightsError: they are not as they were written.
+    """
+    try:
+        wanted = json.loads(read_text(path.parent / MANIFEST))[path.name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # a file of its own, or of another tool
+    if checksum(path) != wanted:
+        raise WeightsError(f"{path}: is damaged: it does not match its checksum in {MANIFEST}; use another")
+
+
+def check_finite(state: Mapping[str, np.ndarray], path: Path) -> None:
+    """WeightsError where a tensor holds NaN or infinity: what it predicts means nothing."""
+    for name, value in state.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise WeightsError(f"{path}: {name} holds values that are not finite; use an earlier checkpoint")

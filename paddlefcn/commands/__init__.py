@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, _terminate)
+    _catch_signals()
     if arguments and not arguments[0].startswith("-"):
         return _run_command(arguments[0].replace("-", "_"), arguments[1:])
     parser = argparse.ArgumentParser("paddlefcn", description=_overview(), add_help=True)
@@ -79,7 +79,10 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(name, NAMES, 1)
         hint = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
         return _fail(f"no command {name.replace('_', '-')!r}{hint} (paddlefcn --help lists them)", 2)
-    module = importlib.import_module(f"paddlefcn.commands.{name}")
+    try:
+        module = importlib.import_module(f"paddlefcn.commands.{name}")
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
     parser = argparse.ArgumentParser(
         f"paddlefcn {name.replace('_', '-')}",
         description=module.__doc__,
@@ -97,8 +100,8 @@ def _guarded(module: types.ModuleType, args: argparse.Namespace) -> int:
         return int(module.run(args))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except _Terminated:
-        return _fail("terminated", 143)
+    except _Terminated as stop:
+        return _fail("terminated", 128 + stop.number)
     except BrokenPipeError:
         # the reader of our output has gone (`| head`); nothing is left to say to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,11 +135,20 @@ def _fail(message: str, code: int) -> int:
 
 
 class _Terminated(BaseException):
-    """SIGTERM, outside of a training (which ends its iteration first)."""
+    """SIGTERM or SIGHUP, outside of a training (which ends its iteration first)."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def _terminate(signum: int, frame: types.FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(signum)
+
+
+def _catch_signals() -> None:
+    signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+        signal.signal(signal.SIGHUP, _terminate)
 
 
 def _overview() -> str:

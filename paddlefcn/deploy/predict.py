@@ -122,7 +122,7 @@ def infer(
         threads: threads of a CPU; all cores if not given.
         runtime: the engine, of those that passed the gate; "auto" is the fastest of them that is installed.
     """
-    from paddlefcn.deploy.deployment import DEPLOY_FILE, load_deployment
+    from paddlefcn.deploy.deployment import CHECKSUM_FILE, DEPLOY_FILE, load_deployment
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
     from paddlefcn.deploy.pictures import Wanted
     from paddlefcn.files import checksum
@@ -132,6 +132,8 @@ def infer(
     several = flip or tuple(scales) != (1.0,)
     _check_tile(tile, wanted, several)
     deployment = load_deployment(model_dir)  # what is wrong with the folder is said before paddle is loaded
+    if not (Path(model_dir) / CHECKSUM_FILE).is_file():
+        print(f"{model_dir}: has no {CHECKSUM_FILE}, so {DEPLOY_FILE} is taken as it is", flush=True)
     keep_sources(output, [*given_paths(inputs), model_dir])
     found = find_inputs(inputs, output, wanted.endings)
     if deployment.target.outputs == "labels":

@@ -233,7 +233,6 @@ def check_target(folder: Path, overwrite: bool) -> None:
 
 def _put_in_place(hidden: Path, folder: Path) -> None:
     """Renames; the files of an export that stood there are taken away only now that the new one is proven."""
-    ownership.mark(hidden, "export")
     if folder.exists() and any(folder.iterdir()):
         names = [path.name for path in hidden.iterdir()]
         # other files stay, so that the folder cannot be swapped as a whole; deploy.yaml comes last

@@ -12,8 +12,12 @@ class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
     """Raised by `Interrupts.check`, for work that can be given up and repeated."""
 
 
+# a closed terminal sends SIGHUP, where there is one
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 class Interrupts:
-    """Within `with Interrupts() as interrupts:`, `interrupts.code` becomes 130 or 143 at a signal.
+    """Within `with Interrupts() as interrupts:`, `interrupts.code` becomes 130, 143 or 129 at a signal.
 
     A second signal ends the process at once; files are written beside their target and renamed, so
     nothing is damaged by that.
@@ -24,7 +28,9 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the user wants the run to go on
             try:
                 self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread: whoever runs us there handles signals

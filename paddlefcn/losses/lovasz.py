@@ -25,17 +25,18 @@ class Lovasz(PerImage):
         self.classes = check_classes(classes)
 
     def image_loss(self, logits: paddle.Tensor, label: paddle.Tensor, scored: paddle.Tensor) -> paddle.Tensor:
-        pixels = paddle.nonzero(scored).flatten()
-        label, logits = paddle.gather(label, pixels), paddle.gather(logits, pixels, axis=1)
-        truth = one_hot(label, paddle.ones_like(label).astype("bool"), int(logits.shape[0]))
-        prob, truth = F.softmax(logits, axis=0), truth.astype(logits.dtype)
+        truth = one_hot(label, scored, int(logits.shape[0])).astype(logits.dtype)
+        prob, known = F.softmax(logits, axis=0), scored.astype(logits.dtype)
         if self.classes == "present":
-            present = paddle.unique(label)
-            prob, truth = paddle.gather(prob, present), paddle.gather(truth, present)
-        errors = (truth - prob).abs()  # [classes, pixels]
-        order = paddle.argsort(errors.detach(), axis=1, descending=True)
-        errors = paddle.take_along_axis(errors, order, 1)
-        return (errors * _slopes(paddle.take_along_axis(truth, order, 1))).sum(axis=1).mean()
+            present = paddle.nonzero(truth.sum(axis=1) > 0).flatten()
+            prob, truth = paddle.index_select(prob, present), paddle.index_select(truth, present)
+        errors = (truth - prob).abs() * known  # [classes, pixels]
+        # void comes last, behind every error, where it changes no slope but its own
+        order = paddle.argsort(errors.detach() - (1 - known), axis=1, descending=True)
+        slopes = _slopes(paddle.take_along_axis(truth, order, 1))
+        # the slopes go back to their pixels, so that no gradient has to find its way through the sorting
+        slopes = paddle.take_along_axis(slopes, paddle.argsort(order, axis=1), 1)
+        return (errors * slopes).sum(axis=1).mean()
 
 
 def _slopes(truth: paddle.Tensor) -> paddle.Tensor:

@@ -58,7 +58,8 @@ def _newest_own(config: Config) -> Path | None:
     save_dir, problem = config.train.save_dir, None
     for folder in runs_of(save_dir):
         try:
-            _refuse(folder, config, _misfits(folder, config, moved=False))
+            # a run that stands where this recipe's runs stand may have been made elsewhere and moved
+            _refuse(folder, config, _misfits(folder, config, moved=folder == save_dir))
             return folder
         except UserError as error:
             problem = problem or error  # the newest run's

@@ -96,7 +96,7 @@ def test_predict_and_infer_write_the_same_files_with_the_same_class_ids(made, ex
     for folder in ("predicted", "inferred"):
         found = {str(p.relative_to(tmp_path / folder)) for p in (tmp_path / folder).rglob("*.*")}
         endings = (".png", "_overlay.png", "_figure.png")
-        assert found == {f"{n}{e}" for n in names for e in endings} | {"shares.json"}
+        assert found == {f"{n}{e}" for n in names for e in endings} | {"shares.json", ".paddlefcn.json"}
     for name in names:
         ours, theirs = (ids(tmp_path / folder / f"{name}.png") for folder in ("predicted", "inferred"))
         assert (ours != theirs).sum() <= 1

@@ -96,12 +96,10 @@ def test_a_stage_takes_what_fits_and_starts_the_rest(uninterrupted):
     assert "left: upscore32.weight" in line
 
 
-def test_a_stage_starts_from_the_weights_that_the_one_before_ended_with(uninterrupted, tiny, tmp_path):
-    shutil.copytree(uninterrupted, tmp_path / "run")
-    _cut_back(tmp_path / "run", 3)
+def test_a_stage_starts_from_the_weights_that_the_one_before_ended_with(tiny, tmp_path):
     # at a rate of next to nothing the first step of stage 2 leaves the weights as they were put in
     still = STAGES.replace("0.02", "1e-30").replace("iters: 5", "iters: 1")
-    assert main(["train", *tiny(still, *OPTIONS[1:]), "--resume"]) == 0
+    assert main(["train", *tiny(still, *OPTIONS[1:], "train.keep=9", "train.save_iters=1")]) == 0
     before = load_file(tmp_path / "run" / "checkpoints" / "iter_3" / "model.safetensors")
     after = load_file(tmp_path / "run" / "checkpoints" / "iter_4" / "model.safetensors")
     for name in ("backbone.conv1_1.conv.weight", "fc6.conv.weight", "score_fr.weight"):
@@ -187,12 +185,21 @@ def test_rates_and_unused_values_are_said_before_training(tiny, tmp_path, capsys
     assert warning in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_a_checkpoint_outside_the_configs_stages_is_refused(uninterrupted, tiny, tmp_path, capsys):
+def test_a_resume_with_other_stages_is_refused_and_names_them(uninterrupted, tiny, tmp_path, capsys):
     shutil.copytree(uninterrupted, tmp_path / "run")
-    fewer = "stages=[{model: FCN32s, iters: 10}]"
-    assert main(["train", *tiny(fewer, *OPTIONS[1:]), "--resume"]) == 2
-    assert "is of stage 3, the config has 1; resume with the run's own config.yml" in capsys.readouterr().err
-    _cut_back(tmp_path / "run", 6)
-    shorter = STAGES.replace("iters: 5", "iters: 2")
-    assert main(["train", *tiny(shorter, *OPTIONS[1:]), "--resume"]) == 2
-    assert "which has iterations 4 to 5 by this config" in capsys.readouterr().err
+    before = _tree(tmp_path / "run")
+    for other, named in [
+        ("stages=[{model: FCN32s, iters: 10}]", "stages: "),
+        (STAGES.replace("iters: 5", "iters: 2"), "stages.1.iters: 5, here 2"),
+    ]:
+        assert main(["train", *tiny(other, *OPTIONS[1:]), "--resume"]) == 2
+        line = capsys.readouterr().err
+        assert "is not the recipe of" in line
+        assert named in line
+    assert _tree(tmp_path / "run") == before
+
+
+def _tree(folder):
+    """Every file below with its content, but for the lock."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

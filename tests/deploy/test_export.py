@@ -21,6 +21,7 @@ from paddlefcn.engine.evaluate import predict_label_map
 from paddlefcn.errors import ConfigError, DataError, OutputError, RunError
 from paddlefcn.inference import WholeImage
 from paddlefcn.models import FCN8s, FCN32s
+from paddlefcn.ownership import MARK
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.visualize import write_picture
 
@@ -62,7 +63,8 @@ def test_the_export_holds_the_program_its_parameters_and_deploy_yaml(exported):
     _, folder, _ = exported
     program = "model.json" if (folder / "model.json").exists() else "model.pdmodel"
     assert {f.name for f in folder.iterdir()} == {
-        *("deploy.yaml", "deploy.yaml.sha256", program, "model.pdiparams")
+        MARK,
+        *("deploy.yaml", "deploy.yaml.sha256", program, "model.pdiparams"),
     }
     assert [f.name for f in folder.parent.iterdir()] == ["net"]
     tree = yaml.safe_load((folder / "deploy.yaml").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from paddlefcn.deploy.journal import JOURNAL_FILE, open_journal
 from paddlefcn.deploy.pictures import Wanted
 from paddlefcn.deploy.tiling import Tiling
 from paddlefcn.errors import DataError, OutputError, UserError
+from paddlefcn.ownership import MARK
 from paddlefcn.preprocess import Preprocess
 
 CLASSES = Classes(("dark", "light"))
@@ -85,6 +86,11 @@ def scene(tmp_path):
     return tmp_path / "scene.tif", (pixels >= 128).astype(np.uint8)
 
 
+def visible(folder):
+    """The names in a folder, without this library's own mark."""
+    return {file.name for file in folder.iterdir() if file.name != MARK}
+
+
 def read(path):
     with Image.open(path) as image:
         return np.asarray(image)
@@ -94,9 +100,7 @@ def test_a_georeferenced_scene_becomes_a_tif_with_its_tags_and_a_plain_one_a_png
     path, expected = scene
     for tile in (None, 50):
         shares = predict(Threshold(), path, tmp_path / f"out{tile}", tile=tile)
-        assert {f.name for f in (tmp_path / f"out{tile}").iterdir()} == {
-            *("scene.tif", "scene_overlay.png", "shares.json")
-        }
+        assert visible(tmp_path / f"out{tile}") == {*("scene.tif", "scene_overlay.png", "shares.json")}
         with open_scene(tmp_path / f"out{tile}" / "scene.tif", mask=True) as written:
             assert written.georeference == PLACE
             np.testing.assert_array_equal(written.read_window(0, 0, 150, 210)[:, :, 0], expected)
@@ -129,7 +133,7 @@ def test_a_stopped_scene_goes_on_after_the_last_finished_row_and_only_as_the_sam
     run = Threshold()
     predict(run, path, out, tile=32, resume=True)
     assert run.calls == 5 * 7 - 7
-    assert {f.name for f in out.iterdir()} == {"scene.tif", "scene_overlay.png", "shares.json"}
+    assert visible(out) == {"scene.tif", "scene_overlay.png", "shares.json"}
     with open_scene(out / "scene.tif", mask=True) as written:
         np.testing.assert_array_equal(written.read_window(0, 0, 150, 210)[:, :, 0], expected)
 
@@ -211,7 +215,7 @@ def test_probabilities_sum_to_one_and_overlays_can_be_left_out(pictures, tmp_pat
     predict(
         Threshold(), pictures / "7.png", tmp_path / "out", wanted=Wanted(overlay=False, probabilities=True)
     )
-    assert {f.name for f in (tmp_path / "out").iterdir()} == {"7.png", "7_probabilities.npy", "shares.json"}
+    assert visible(tmp_path / "out") == {"7.png", "7_probabilities.npy", "shares.json"}
     chances = np.load(tmp_path / "out" / "7_probabilities.npy")
     assert (chances.dtype, chances.shape) == (np.float16, (2, 25, 25))
     np.testing.assert_allclose(chances.astype(np.float32).sum(0), 1, atol=2e-3)

@@ -1,0 +1,89 @@
+"""Signals, closed outputs and wild rates: a line, an exit code, and no iteration lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from paddlefcn.engine.interrupt import Interrupts
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+def start(repo, *arguments, **more):
+    command = [sys.executable, "-m", "paddlefcn", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.Popen(command, cwd=repo, text=True, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "code"),
+    [
+        (signal.SIGINT, "interrupted", 130),
+        (signal.SIGTERM, "terminated", 143),
+        (signal.SIGHUP, "terminated", 129),
+    ],
+)
+@pytest.mark.parametrize("moment", ["while paddle is imported", "after"])
+def test_a_signal_outside_of_a_training_is_one_line(tmp_path, repo, number, line, code, moment):
+    program = (
+        "import os, sys, threading, time\\n"
+        "from paddlefcn import commands, runtime\\n"
+        f"def send(): os.kill(os.getpid(), {int(number)})\\n"
+        "class Slow:\\n"
+        "    WRITES = ()\\n"
+        "    def run(args):\\n"
+        "        if os.environ['MOMENT'] == 'after':\\n"
+        "            runtime.prepare(); send(); time.sleep(5)\\n"
+        "        threading.Timer(0.05, send).start()\\n"
+        "        runtime.prepare(); time.sleep(5); return 0\\n"
+        "import argparse\\n"
+        "with commands.plain_output():\\n"
+        "    commands._catch_signals()\\n"
+        "    sys.exit(commands._guarded(Slow, argparse.Namespace(debug=False)))\\n"
+    ).replace("\\n", "\n")
+    environment = {**os.environ, "MOMENT": moment, "PYTHONPATH": str(repo)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (code, f"error: {line}\n")
+
+
+def test_a_hangup_ends_the_iteration_like_the_others_unless_it_is_ignored():
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.01)
+        assert interrupts.code == 129
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupts.code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_output_costs_no_iteration(tiny, tmp_path, repo):
+    reader, writer = os.pipe()
+    process = start(repo, "train", *tiny(), stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    _, errors = process.communicate(timeout=200)
+    assert (tmp_path / "run" / "checkpoints" / "iter_8").is_dir()
+    assert (tmp_path / "run" / "curves.png").is_file()
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_output_costs_no_iteration(tiny, tmp_path, repo):
+    with open("/dev/full", "w") as full:
+        process = start(repo, "train", *tiny(), stdout=full)
+        _, errors = process.communicate(timeout=200)
+    assert (tmp_path / "run" / "checkpoints" / "iter_8").is_dir()
+    assert "Traceback" not in errors
