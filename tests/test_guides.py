@@ -253,6 +253,19 @@ def test_the_server_answers_threads_as_the_predictor_does(place):
         thread.join()
 
 
+def test_the_code_without_this_library_predicts_what_the_predictor_does(place):
+    code = next(code for _, code in blocks(page("deploy.md")) if "from paddle import inference" in code)
+    if not Path("output/quickstart_export/model.json").exists():
+        pytest.skip("Paddle 2 writes model.pdmodel")
+    Path("output/quickstart_export").rename("output/my_export")
+    shutil.copy("shapes/1.png", "data/my_data/images/000.png")
+    names = {}
+    exec(compile(code, "deploy.md", "exec"), names)
+    labels = Predictor("output/my_export").predict_file("shapes/1.png")
+    assert len(np.unique(labels)) > 1
+    np.testing.assert_array_equal(names["labels"], labels)
+
+
 def test_drawings_are_learned_and_predictions_go_back_to_labelme(place, capsys):
     follow(page("guides/annotation_tools.md"))
     assert "classes: [background, cell, crack]" in capsys.readouterr().out
