@@ -40,7 +40,7 @@ def test_values_come_out_as_the_types_that_are_annotated():
         ({"needed": 10**400}, "f: s.needed: expected 1 to 9, got an integer of 1329 bits"),
         ({"needed": True}, "f: s.needed: expected an integer, got true/false True"),
         ({"needed": 1, "rate": -1}, "f: s.rate: expected 0 or more, got an integer -1"),
-        ({"needed": 1, "rate": float("nan")}, "f: s.rate: expected a finite number, got nan"),
+        ({"needed": 1, "rate": float("nan")}, "f: s.rate: expected finite numbers, got a number nan"),
         ({"needed": 1, "mode": "fsat"}, "f: s.mode: 'fsat' is none of fast, exact; did you mean 'fast'?"),
         (
             {"needed": 1, "mode": 1},

@@ -100,7 +100,7 @@ def test_logits_and_gradients_equal_the_librarys_own(name, tmp_path):
             results = outputs_of(layer, config, x)
         for number, result in enumerate(results):
             expected = arrays[f"logits/{index}/{number}"]
-            assert relative_error(result.numpy()[..., ::STEP, ::STEP], expected) < 5e-6
+            assert relative_error(result.numpy()[..., ::STEP, ::STEP], expected) < 1e-5
     layer.train()
     for part in layer.sublayers():
         if isinstance(part, paddle.nn.BatchNorm2D):
@@ -112,13 +112,13 @@ def test_logits_and_gradients_equal_the_librarys_own(name, tmp_path):
     results = [sum(results) / len(results)] if supervised else results
     assert len(results) == sum(key.startswith("train/") for key in arrays)
     for number, result in enumerate(results):
-        assert relative_error(result.numpy()[..., ::STEP, ::STEP], arrays[f"train/{number}"]) < 5e-6
+        assert relative_error(result.numpy()[..., ::STEP, ::STEP], arrays[f"train/{number}"]) < 1e-5
     loss = sum(
         (y * paddle.to_tensor(noise(k, tuple(y.shape)).astype("float64"))).mean()
         for k, y in enumerate(results)
     )
     loss.backward()
-    assert gradient_error(layer, foreign, gradient, model=not config["maps"]) < 5e-6
+    assert gradient_error(layer, foreign, gradient, model=not config["maps"]) < 1e-4
 
 
 def gradient_error(layer, foreign, gradient, *, model):

@@ -25,9 +25,9 @@ def momentum(
     model: nn.Layer,
     groups: Groups,
     weight_decay: float = 0.0,
-    clip_norm: float | None = None,
     momentum: float = 0.9,
     nesterov: bool = False,
+    clip_norm: float | None = None,
 ) -> paddle.optimizer.Optimizer:
     """SGD with momentum: v = momentum * v + gradient; parameter -= rate * v."""
     _check_fraction("momentum", momentum)
@@ -44,10 +44,10 @@ def adam(
     model: nn.Layer,
     groups: Groups,
     weight_decay: float = 0.0,
-    clip_norm: float | None = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
+    clip_norm: float | None = None,
 ) -> paddle.optimizer.Optimizer:
     """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
     _check_fraction("beta1", beta1)
@@ -62,10 +62,10 @@ def adamw(
     model: nn.Layer,
     groups: Groups,
     weight_decay: float = 0.01,
-    clip_norm: float | None = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
+    clip_norm: float | None = None,
 ) -> paddle.optimizer.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     _check_fraction("beta1", beta1)

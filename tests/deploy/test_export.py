@@ -21,7 +21,6 @@ from paddlefcn.engine.evaluate import predict_label_map
 from paddlefcn.errors import ConfigError, DataError, OutputError, RunError
 from paddlefcn.inference import WholeImage
 from paddlefcn.models import FCN8s, FCN32s
-from paddlefcn.ownership import MARK
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.visualize import write_picture
 
@@ -63,7 +62,6 @@ def test_the_export_holds_the_program_its_parameters_and_deploy_yaml(exported):
     _, folder, _ = exported
     program = "model.json" if (folder / "model.json").exists() else "model.pdmodel"
     assert {f.name for f in folder.iterdir()} == {
-        MARK,
         *("deploy.yaml", "deploy.yaml.sha256", program, "model.pdiparams"),
     }
     assert [f.name for f in folder.parent.iterdir()] == ["net"]
