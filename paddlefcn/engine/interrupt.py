@@ -29,7 +29,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         for number in SIGNALS:
-            if signal.getsignal(number) is signal.SIG_IGN:
+            if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: the user wants the run to go on
             try:
                 self._before[number] = signal.signal(number, self._note)

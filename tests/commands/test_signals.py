@@ -32,7 +32,9 @@ def start(repo, *arguments, **more):
 @pytest.mark.parametrize("moment", ["while paddle is imported", "after"])
 def test_a_signal_outside_of_a_training_is_one_line(tmp_path, repo, number, line, code, moment):
     program = (
-        "import os, sys, threading, time\\n"
+        "import os, signal, sys, threading, time\\n"
+        # a shell starts what runs in the background with SIGINT ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\\n"
         "from paddlefcn import commands, runtime\\n"
         f"def send(): os.kill(os.getpid(), {int(number)})\\n"
         "class Slow:\\n"
