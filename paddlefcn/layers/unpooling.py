@@ -8,6 +8,9 @@ from paddle import nn
 
 from paddlefcn.layers.sizes import crop_like, spatial_size
 
+# Paddle 2's max pooling that rounds up names other places than those of its values
+_MASKS_ARE_WRONG = paddle.__version__.startswith("2.")
+
 
 def twice(x: paddle.Tensor) -> paddle.Tensor:
     """Every cell as 2x2 cells: ``[N,C,H,W] -> [N,C,2H,2W]``."""
@@ -45,7 +48,7 @@ class IndexedMaxPool(nn.Layer):
         self.export_form = False
 
     def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        if not self.export_form:
+        if not (self.export_form or _MASKS_ARE_WRONG):
             pooled, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_mask=True)
             return pooled, indices.astype("int32")
         return self._as_comparison(x)
