@@ -253,7 +253,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     reader = LogReader(file_path=str(path))
     return {
         tag: [
-            (point.id, 0.0 if tag.startswith("timing") else point.value)
+            (point.id, 0.0 if tag.startswith("train/") and tag != "train/learning_rate" else point.value)
             for point in reader.get_data("scalar", tag)
         ]
         for tag in reader.get_tags()["scalar"]

@@ -48,10 +48,10 @@ model:
   fc_channels: 16
   fc6_kernel: 3
   dropout: 0.0
-loss: [{type: CrossEntropy}]
+loss: [{type: CrossEntropy, class_weights: {from: data, rule: inverse}}]
 optimizer: {type: Momentum, momentum: 0.9, weight_decay: 5.0e-4}
-schedule: {type: Poly, learning_rate: 0.3, warmup_iters: 2}
-train: {iters: 30, batch_size: 4, eval_iters: 30, save_iters: 30, previews: 1, save_dir: output/quickstart}
+schedule: {type: Poly, learning_rate: 0.1, warmup_iters: 5}
+train: {iters: 40, batch_size: 4, eval_iters: 40, save_iters: 40, previews: 1, save_dir: output/quickstart}
 runtime: {cpu_accelerator: false}
 """
 
