@@ -6,6 +6,7 @@ All take `clip_norm`: gradients are scaled down together so that the norm over a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import paddle
 from paddle import nn
@@ -76,7 +77,12 @@ def adamw(
     )
 
 
-OPTIMIZERS = {"SGD": sgd, "Momentum": momentum, "Adam": adam, "AdamW": adamw}
+OPTIMIZERS: dict[str, Callable[..., paddle.optimizer.Optimizer]] = {
+    "SGD": sgd,
+    "Momentum": momentum,
+    "Adam": adam,
+    "AdamW": adamw,
+}
 # a loss ten times as large makes their steps ten times as large; Adam divides that out again
 LOSS_SCALED = ("SGD", "Momentum")
 
