@@ -69,6 +69,7 @@ class Kernels:
             )
 
     def says(self, name: str, *arguments: Any) -> bool:
+        """Calls a kernel that answers yes or no."""
         return bool(self._functions[name](*arguments))
 
     def buffer(self, purpose: int, size: int) -> int:

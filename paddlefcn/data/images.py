@@ -51,6 +51,7 @@ class Normalize:
 
     @property
     def channels(self) -> int:
+        """How many channels an image has."""
         return len(self.mean)
 
     @property
@@ -64,6 +65,7 @@ class Normalize:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Normalize:
+        """What `to_dict` gave; KeyError, TypeError or ValueError if it is not."""
         return cls(values["scale"], tuple(values["mean"]), tuple(values["std"]), values.get("order", "RGB"))
 
     def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

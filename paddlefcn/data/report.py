@@ -48,10 +48,12 @@ class Report:
 
     @property
     def faults(self) -> list[str]:
+        """Every fault with the split it is in."""
         return [f"{split.name}: {line}" for split in self.splits for line in split.faults]
 
     @property
     def class_pixels(self) -> np.ndarray:
+        """Pixels of each class over all splits: [num_classes] int64."""
         return sum((split.class_pixels for split in self.splits), np.zeros(len(self.class_names), np.int64))
 
     def to_dict(self) -> dict[str, Any]:

@@ -156,6 +156,7 @@ class SharedCheckpoints(Checkpoints):
     """Those of a rank that is not the first, which writes them: read alone."""
 
     def save(self, state: State, weights: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> Path:
+        """Where the first rank writes; nothing is written here."""
         return self.folder / f"iter_{state.iteration}"
 
     def settle(self, iteration: int) -> None:

@@ -206,12 +206,14 @@ class Lines:
             self._stream = open(path, "ab", buffering=0)  # noqa: SIM115 - held as long as the run
 
     def append(self, line: str) -> None:
+        """Adds a line, its end included."""
         rest = memoryview(line.encode("utf-8", "replace"))
         with naming_errors(self.path):
             while rest:
                 rest = rest[self._stream.write(rest) :]
 
     def sync(self) -> None:
+        """Makes the lines so far outlive a power cut."""
         with naming_errors(self.path):
             os.fsync(self._stream.fileno())
 

@@ -61,6 +61,7 @@ class VisualLog(LogWriter):
 
     @property
     def file_name(self) -> str:
+        """The path of the log."""
         return self._records.get_filename()
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class PerImage(Loss):
 
     def image_loss(self, logits: paddle.Tensor, label: paddle.Tensor, scored: paddle.Tensor) -> paddle.Tensor:
         """One image's loss: logits [C, P], label [P] and scored [P] (bool, at least one) of its P pixels."""
-        raise NotImplementedError(type(self).__name__)
+        raise TypeError(f"{type(self).__name__} must define image_loss")
 
 
 def in_float32(logits: paddle.Tensor) -> paddle.Tensor:

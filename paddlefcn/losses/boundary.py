@@ -43,6 +43,7 @@ class BoundaryCrossEntropy(Loss):
         return weighted_mean(entropy, self.pixel_weights(label))
 
     def divisor(self, label: paddle.Tensor) -> float:
+        """The weights of the scored pixels, those near a border with theirs."""
         return float(self.pixel_weights(label).astype("float64").sum().item())
 
     def pixel_weights(self, label: paddle.Tensor) -> paddle.Tensor:

@@ -20,6 +20,7 @@ class LossEntry:
 
     @property
     def name(self) -> str:
+        """What a log calls the loss."""
         return getattr(self.loss, "__name__", type(self.loss).__name__)
 
     def divisor(self, label: paddle.Tensor) -> float:

@@ -54,6 +54,7 @@ class Stage:
 
     @property
     def is_last(self) -> bool:
+        """Whether best/ is this stage's."""
         return self.number == self.count
 
     def __str__(self) -> str:

@@ -71,10 +71,12 @@ class Foreign:
 
     @property
     def state(self) -> State:
+        """The arrays by their names in the file."""
         return {entry.name: entry.array for entry in self.entries}
 
     @property
     def batch_norm(self) -> bool:
+        """Whether the network has BatchNorm."""
         return any(".bn." in entry.name for entry in self.entries)
 
     @property

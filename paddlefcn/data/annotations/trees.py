@@ -25,6 +25,7 @@ class Tree:
         self.value, self.file, self.place = value, file, place
 
     def error(self, message: str) -> DataError:
+        """A DataError that names the file and the place in it."""
         return DataError(f"{self.file}: {self.place + ': ' if self.place else ''}{message}")
 
     def __contains__(self, key: str) -> bool:
@@ -38,22 +39,26 @@ class Tree:
         return Tree(self.value[key], self.file, f"{self.place}.{key}" if self.place else key)
 
     def items(self) -> Iterator[Tree]:
+        """The entries of a list; DataError if it is none."""
         if not isinstance(self.value, list):
             raise self.error(f"expected a list, got {_kind(self.value)}")
         return (Tree(item, self.file, f"{self.place}[{i}]") for i, item in enumerate(self.value))
 
     def text(self) -> str:
+        """The value as text; DataError if it is none."""
         if not isinstance(self.value, str) or not self.value or "\0" in self.value:
             raise self.error(f"expected text, got {_kind(self.value)}")
         return self.value
 
     def number(self) -> float:
+        """The value as a finite number; DataError if it is none."""
         value = self.value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
             raise self.error(f"expected a number, got {_kind(value)}")
         return float(value)
 
     def integer(self, low: int = 0, high: int = 1 << 53) -> int:
+        """The value as an integer; DataError if it is none."""
         number = self.number()
         if number != math.floor(number) or not low <= number <= high:
             raise self.error(f"expected an integer of {low} to {high}, got {number:g}")

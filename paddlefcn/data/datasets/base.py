@@ -81,6 +81,7 @@ class SegmentationDataset:
 
     @property
     def samples(self) -> list[Sample]:
+        """The pairs of the split, in its order."""
         return self.source.samples
 
     @property

@@ -85,6 +85,7 @@ def split_names(split: str, **lists: str | Sequence[str] | None) -> list[str]:
 
 
 def doubled_names(samples: Sequence[Sample]) -> list[str]:
+    """A line for each name that stands more than once."""
     counts = collections.Counter(sample.name for sample in samples)
     doubled = sorted((name, count) for name, count in counts.items() if count > 1)
     return [f"{name}: stands {count} times in the list; remove the other lines" for name, count in doubled]

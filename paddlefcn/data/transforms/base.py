@@ -76,6 +76,7 @@ def check_classes(what: str, classes: Any, num_classes: int | None) -> tuple[int
 
 
 def check_fill(what: str, fill: Any) -> np.ndarray:
+    """The fill of an image as an array of one value, or one a channel; ValueError if it is none."""
     values = fill if isinstance(fill, (list, tuple)) else [fill]
     if not values:
         raise ValueError(f"{what} fill: expected a number, or one for each channel, got {fill!r}")

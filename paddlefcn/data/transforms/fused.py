@@ -180,4 +180,5 @@ def resize_ids(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def flipped_copy(array: np.ndarray, axis: int) -> np.ndarray:
+    """The array [H, W, C] or [H, W] mirrored along an axis, as a new one."""
     return cv2.flip(array, 1 - axis).reshape(array.shape)
