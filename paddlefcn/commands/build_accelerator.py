@@ -10,6 +10,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 

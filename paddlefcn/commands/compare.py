@@ -16,6 +16,7 @@ _SURE = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     parser.add_argument("a", metavar="A.json", help="what `val --json` or `score --json` wrote")
     parser.add_argument("b", metavar="B.json", help="the same images, other predictions")
     parser.add_argument(

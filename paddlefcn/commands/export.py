@@ -9,6 +9,7 @@ from paddlefcn.commands.network import add_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     add_config(parser)
     add_weights(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the export goes")

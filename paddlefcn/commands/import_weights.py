@@ -26,6 +26,7 @@ IMAGES = ("imagenet", "caffe", "fcn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     parser.add_argument("--input", required=True, metavar="FILE_OR_URL", help="the foreign weight file")
     parser.add_argument("--format", choices=FORMATS, default="auto", help="whose it is (default: auto)")
     parser.add_argument(

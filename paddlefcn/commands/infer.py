@@ -11,6 +11,7 @@ from paddlefcn.commands.refining import add_refinement, polygon_options, refine_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     parser.add_argument("--model", required=True, metavar="DIR", help="a folder that export wrote")
     add_outputs(parser)
     parser.add_argument(

@@ -11,6 +11,7 @@ from paddlefcn.commands.refining import add_refinement, polygon_options, refine_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     add_config(parser)
     add_weights(parser)
     add_outputs(parser)

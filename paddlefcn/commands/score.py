@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     parser.add_argument(
         "--pred", required=True, metavar="DIR", help="predictions: class ids, one file an image"
     )

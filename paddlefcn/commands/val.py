@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
     add_config(parser)
     add_weights(parser)
     parser.add_argument("--split", default="val", help="train, val or test (default: val)")

@@ -61,6 +61,7 @@ class Normalize:
         return tuple(value * self.scale for value in mean)
 
     def to_dict(self) -> dict[str, Any]:
+        """The four values as YAML writes them."""
         return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std), "order": self.order}
 
     @classmethod

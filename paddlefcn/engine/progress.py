@@ -96,6 +96,7 @@ class TrainingProgress:
             self._paused += time.perf_counter() - start
 
     def close(self) -> None:
+        """Takes the bar away."""
         self._bar.close()
 
 

@@ -218,6 +218,7 @@ class Lines:
             os.fsync(self._stream.fileno())
 
     def close(self) -> None:
+        """Ends the file."""
         self._stream.close()
 
 
@@ -236,4 +237,5 @@ class TextLog:
             self(line)
 
     def close(self) -> None:
+        """Ends the log."""
         self._lines.close()

@@ -44,6 +44,7 @@ class Pending:
     """A tensor on its way: its values may come later in the file."""
 
     def array(self) -> np.ndarray:
+        """The array it stands for, once the file is read."""
         raise ValueError("a tensor without its values")
 
 
@@ -57,6 +58,7 @@ class PendingArray(Pending):
         self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
 
     def array(self) -> np.ndarray:
+        """The array itself."""
         return super().array() if self.value is None else self.value
 
 
@@ -70,6 +72,7 @@ class PendingParameter(Pending):
         self.value = state[0]
 
     def array(self) -> np.ndarray:
+        """The array of the parameter."""
         return self.value.array() if isinstance(self.value, Pending) else super().array()
 
 
@@ -261,6 +264,7 @@ class RestrictedUnpickler(_Machine):
         self._persistent = persistent
 
     def find_class(self, module: str, name: str) -> Any:
+        """A class or function of the allowed ones alone."""
         try:
             return self._allowed[module, name]
         except KeyError:
@@ -270,12 +274,14 @@ class RestrictedUnpickler(_Machine):
             ) from None
 
     def persistent_load(self, pid: Any) -> Any:
+        """A storage that lies beside the pickle."""
         if self._persistent is None:
             raise pickle.UnpicklingError("a persistent id outside a PyTorch file")
         return self._persistent(pid)
 
     # the stack's top must be one of ours: anything else has a __setstate__ we have not written
     def load_build(self) -> None:
+        """Sets the state of what stands for an array; of anything else it is refused."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, (PendingArray, PendingDtype, PendingParameter)):
@@ -300,19 +306,23 @@ class RestrictedUnpickler(_Machine):
         return function(*arguments)
 
     def load_dict(self) -> None:
+        """A dict whose keys were checked."""
         items = self.pop_mark()
         _check_keys(items[::2])
         self.append(dict(zip(items[::2], items[1::2])))
 
     def load_setitem(self) -> None:
+        """Checks the key, then as the base class."""
         _check_keys(self.stack[-2:-1])
         super().load_setitem()
 
     def load_setitems(self) -> None:
+        """Checks the keys, then as the base class."""
         _check_keys(self.stack[::2])
         super().load_setitems()
 
     def load_reduce(self) -> None:
+        """Calls one of the allowed functions, its arguments charged against the budget."""
         arguments = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], arguments)
 
