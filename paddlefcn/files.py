@@ -101,27 +101,6 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def open_output(path: str | Path, overwrite: bool) -> Path:
-    """Makes the output folder; a non-empty one is refused without `overwrite`, and emptied with it.
-
-    Raises:
-        OutputError: the folder is not empty, is a file, or holds the working folder.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"output {folder} is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise OutputError(f"output folder {folder} is not empty; choose another or --overwrite")
-        if Path.cwd().resolve().is_relative_to(folder.resolve()) or (folder / ".git").exists():
-            raise OutputError(f"output folder {folder} holds more than results; choose another")
-        with naming_errors(folder):
-            shutil.rmtree(folder)
-    with naming_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside the target and renames it; NaN and infinities become null."""
     plain = _finite(value)
