@@ -67,6 +67,8 @@ def _recipe_of_the_run(args: argparse.Namespace) -> Path:
     if not isinstance(named, str):
         raise ConfigError("-c/--config: missing; give a recipe, or the name of a shipped one (-c quickstart)")
     place = Path(named).absolute()
+    if not place.exists():
+        raise ConfigError(f"{named}: no such file or folder; give a run, its weights, or a recipe with -c")
     for folder in (place, *list(place.parents)[:3]):  # RUN/checkpoints/iter_8/model.safetensors
         if (folder / "config.yml").is_file():
             return folder / "config.yml"

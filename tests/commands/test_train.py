@@ -199,7 +199,11 @@ def test_a_run_brings_its_own_recipe(uninterrupted, tmp_path, capsys):
         (["train"], "-c/--config: missing; give a recipe, or the name of a shipped one (-c quickstart)"),
         (["train", "-c", "quickstrat"], "no such file or shipped recipe; did you mean 'quickstart'?"),
         (["train", "-c", "quickstart", "-o", "batch_size=4"], "did you mean train.batch_size?"),
-        (["val", "--weights", "/tmp/no.safetensors"], "is of no run with a config.yml of its own"),
+        (
+            ["val", "--weights", "nowhere.safetensors"],
+            "nowhere.safetensors: no such file or folder; give a run",
+        ),
+        (["val", "--weights", "/"], "is of no run with a config.yml of its own"),
     ],
 )
 def test_what_names_no_recipe_is_one_line(arguments, message, capsys):
