@@ -38,6 +38,7 @@ class State:
         skipped: steps left out because their loss was not finite.
         stage: the stage whose network this is, from 1.
         step_images: images a step, over all batches and ranks; 0 where an earlier version wrote none.
+        lines, lines_sha256: of metrics.jsonl so far; 0 and "" where an earlier version wrote none.
     """
 
     iteration: int = 0
@@ -47,6 +48,8 @@ class State:
     skipped: int = 0
     stage: int = 1
     step_images: int = 0
+    lines: int = 0
+    lines_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

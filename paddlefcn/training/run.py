@@ -18,7 +18,7 @@ from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
 from paddlefcn.engine.history import ends_early, is_evaluation, scores_of
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.ranks import Ranks, join_ranks, stopping_together
-from paddlefcn.engine.records import Nothing, Records, TextLog, read_records
+from paddlefcn.engine.records import Nothing, Records, TextLog, check_lines, read_records
 from paddlefcn.errors import ConfigError, RunError, UserError
 from paddlefcn.files import write_json, write_text
 from paddlefcn.losses.class_weights import ClassCounts
@@ -169,6 +169,7 @@ class _Session:
         if checkpoint is not None:
             self.state, self.stage = checkpoint.state, stage_of(checkpoint, self.stages)
             self._check_batch()
+            notes += check_lines(self.folder / "metrics.jsonl", checkpoint)
             finished = self._is_finished()
             self.ranks.gather(None)  # all have read the folder before the first writes there
             if finished:

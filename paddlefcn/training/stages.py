@@ -158,7 +158,6 @@ def build_loop(
             precision=Precision(train.precision),
             guide=build_guide(config, network),
             ranks=ranks,
-            keeps_statistics=train.allowed_skips > 0,
         ),
         schedule=build.build_schedule(config, total=stage.end - stage.start),
         loader=loader,

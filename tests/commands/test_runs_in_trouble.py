@@ -205,8 +205,8 @@ def test_more_of_them_than_allowed_stop_the_run(tiny, tmp_path, capsys, monkeypa
     assert main(["train", *tiny("train.on_nan=skip 1")]) == 1
     line = last_line(capsys)
     assert "loss is nan at iteration 6 (learning rate" in line
-    assert f"last good checkpoint: {tmp_path / 'run' / 'checkpoints' / 'iter_4'}" in line
-    assert whole(tmp_path) == ["iter_2", "iter_4"]
+    assert f"last good checkpoint: {tmp_path / 'run' / 'checkpoints' / 'iter_5'}" in line
+    assert whole(tmp_path) == ["iter_2", "iter_4", "iter_5"]
 
 
 def test_weights_that_are_not_finite_are_never_a_checkpoint(tiny, tmp_path, capsys):

@@ -1,0 +1,548 @@
+"""Kinds of input that got through once, made on purpose and in numbers: see test_fuzz.py.
+
+Pickle graphs, tables of TIFF tags, JPEG scans, explicit YAML tags, numbers as text, headers of HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import pickle
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from fuzzing import allowed, bounded_memory, fuzz, mutated  # noqa: F401 - a fixture
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "data"), str(HERE / "weights")]
+
+from image_bombs import sizes, tiff  # noqa: E402 - of these folders
+from raw_server import RawServer  # noqa: E402
+from test_fuzz import DEPLOY, RECIPES, spots  # noqa: E402
+
+from paddlefcn import build  # noqa: E402
+from paddlefcn.config import load_config  # noqa: E402
+from paddlefcn.config.recipe import parse_config  # noqa: E402
+from paddlefcn.data import download as downloads  # noqa: E402
+from paddlefcn.data.images import read_image, read_mask  # noqa: E402
+from paddlefcn.data.scenes import open_scene  # noqa: E402
+from paddlefcn.deploy.deployment import load_deployment  # noqa: E402
+from paddlefcn.errors import UserError  # noqa: E402
+from paddlefcn.weights import read_state_and_metadata  # noqa: E402
+from paddlefcn.weights.foreign import read_foreign  # noqa: E402
+from paddlefcn.yaml_files import apply_options  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("bounded_memory")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder for the files of this module; each case replaces them."""
+    return tmp_path_factory.mktemp("hostile")
+
+
+# ---- pickle graphs ---------------------------------------------------------------------------------
+
+GLOBALS = (
+    *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n"),
+    *(b"cnumpy._core.multiarray\n_reconstruct\n", b"ccollections\nOrderedDict\n", b"cbuiltins\ntuple\n"),
+    *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"c_codecs\nencode\n"),
+    *(b"ctorch._utils\n_rebuild_parameter\n", b"cnumpy.core.numeric\n_frombuffer\n", b"cbuiltins\neval\n"),
+    *(b"cos\nsystem\n", b"cbuiltins\ngetattr\n", b"c__builtin__\ntuple\n", b"cpaddle.base.core\neager\n"),
+)
+ATOMS = (
+    *(b"N", b"\x88", b"\x89", b"K\x00", b"K\x07", b"M\xff\xff", b"J\xff\xff\xff\x7f", b"]", b"}", b")"),
+    *(b"U\x02f4", b"U\x01x", b"X\x03\0\0\0abc", b"C\x04abcd", b"G\x7f\xf0\0\0\0\0\0\0", b"I12\n", b"F1.5\n"),
+    *(b"L9999999999999999999999L\n", b"\x8a\x09" + b"\x7f" * 9, b"V\\u00e9\n", b"S'x'\n", b"cnumpy\ndtype\n"),
+    *(
+        b"B\xff\xff\xff\x7f",
+        b"\x8e" + b"\xff" * 8,
+        b"\x8d" + b"\xff" * 8,
+        b"\x8b\xff\xff\xff\x7f",
+        b"I\xb2\n",
+    ),
+)
+MACHINE = (*b"(0123.abdeilopqrstu\x80\x81\x82\x83\x84\x85\x86\x87\x90\x91\x92\x93\x94\x95QPRT",)
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+DTYPE = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR"
+FILLED = ARRAY + b"(K\x01K\x02K\x03\x86" + DTYPE + b"\x89C\x18" + bytes(24) + b"tb"
+
+
+@st.composite
+def doubling(draw):
+    """A container that holds the one before several times, some levels deep; used as a value or a key."""
+    close = draw(st.sampled_from((b"t", b"l", b"\x86", b"d")))
+    depth = draw(st.integers(1, 70))
+    code = draw(st.sampled_from(ATOMS[:12])) + b"q\x00"
+    for level in range(depth):
+        again = b"h" + bytes([level % 250])
+        code += b"(" * (close != b"\x86") + again + again + close + b"q" + bytes([(level + 1) % 250]) + b"0"
+    code += b"h" + bytes([depth % 250])
+    return draw(st.sampled_from((code, b"}" + code + b"Ns", b"(" + code + b"N" + b"d", ARRAY + code + b"b")))
+
+
+@st.composite
+def colliding(draw):
+    """Many keys of one hash."""
+    count, modulus = draw(st.sampled_from((3, 200, 5000))), 2**61 - 1
+    kind = draw(st.sampled_from(("int", "tuple", "float", "negative")))
+    rows = []
+    for index in range(1, count):
+        number = index * modulus * (-1 if kind == "negative" else 1)
+        raw = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
+        key = b"\x8a" + bytes([len(raw)]) + raw
+        key = b"G" + struct.pack(">d", float(index << 61)) if kind == "float" else key
+        rows.append(key + b"\x85" * (kind == "tuple") + b"N")
+    return b"}(" + b"".join(rows) + b"u"
+
+
+REAL = [
+    pickle.dumps({"fc6.conv.weight": np.ones((2, 3), "float32"), "n": [1, (2, "x")]}, protocol=protocol)
+    for protocol in (0, 1, 2, 4)
+]
+pieces = st.one_of(
+    st.sampled_from(ATOMS),
+    st.sampled_from(GLOBALS),
+    st.sampled_from(MACHINE).map(lambda code: bytes([code])),
+    st.tuples(st.sampled_from((b"q", b"h", b"r\0\0\0", b"j\0\0\0")), st.integers(0, 5)).map(
+        lambda pair: pair[0] + (bytes([pair[1]]) + b"\0\0\0" if len(pair[0]) > 1 else bytes([pair[1]]))
+    ),
+    st.just(FILLED),
+    st.just(b"U\x06weight" + FILLED + b"s"),
+    doubling(),
+    colliding(),
+)
+graphs = st.one_of(
+    st.lists(pieces, max_size=25).map(lambda parts: b"\x80\x02" + b"".join(parts) + b"."),
+    st.lists(pieces, max_size=6).map(lambda parts: b"}" + b"U\x01w".join([b"", *parts]) + b"."),
+    doubling().map(lambda code: code + b"."),
+    colliding().map(lambda code: code + b"."),
+    mutated(REAL),
+)
+
+
+@fuzz
+@given(code=graphs, kind=st.sampled_from((".pdparams", ".pdparams", ".pth", "old.pth", ".npz")))
+def test_pickle_graphs(code, kind, place):
+    path = place / f"graph{kind}"
+    if kind == ".pth":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", code)
+            archive.writestr("archive/version", "3")
+            archive.writestr("archive/data/0", bytes(24))
+    elif kind == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(
+                "w.npy", b"\x93NUMPY\x01\0v\0" + b"{'descr': '|O', 'shape': (1,)}".ljust(118) + code
+            )
+    else:
+        path.write_bytes(code)
+    read = read_foreign if kind.endswith("pth") else read_state_and_metadata
+    allowed("pickle graphs", lambda: read(path))
+
+
+# ---- tables of TIFF tags ---------------------------------------------------------------------------
+
+TAGS = (
+    *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 282, 284, 317, 320, 322, 323, 324, 325),
+    *(330, 338, 339, 347, 530, 700, 33432, 33550, 33922, 34377, 34665, 34675, 34735, 42113, 50838, 65000),
+)
+VALUES = (0, 1, 2, 3, 5, 7, 8, 9, 16, 32, 255, 65535, 2**16, 2**20, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+@st.composite
+def tag_tables(draw):
+    """A small image with tags changed, doubled, aimed at one block, or at each other; in both byte orders."""
+    side = draw(st.sampled_from((1, 4, 9, 1000)))
+    samples = draw(st.sampled_from((1, 3, 4, 9)))
+    compression = draw(st.sampled_from((1, 5, 7, 8, 32773, 34712, 50000)))
+    entries = dict.fromkeys(range(0))
+    for entry in sizes(side, side, bits=draw(st.sampled_from((1, 8, 16, 32))), samples=samples):
+        entries[entry[0]] = entry
+    entries |= {259: (259, 3, 1, compression), 273: (273, 4, 1, 8), 279: (279, 4, 1, side * side * samples)}
+    tag = st.tuples(
+        st.one_of(st.sampled_from(TAGS), st.integers(0, 65535)),
+        st.one_of(st.integers(0, 18), st.sampled_from((3, 4, 7))),
+        st.sampled_from((0, 1, 1, 2, 3, 100, 65535, 2**20, 2**32 - 1)),
+        st.one_of(st.sampled_from(VALUES), st.integers(0, 300)),
+    )
+    for row in draw(st.lists(tag, max_size=12)):
+        entries[row[0]] = row
+    for index in range(draw(st.sampled_from((0, 0, 0, 30, 400)))):  # so many tags on one block
+        entries[40000 + index] = (40000 + index, draw(st.sampled_from((1, 7, 4))), 2000, 8)
+    body = draw(st.sampled_from((bytes(3000), b"\x78\x9c" + bytes(2000), bytes(range(256)) * 8)))
+    order = draw(st.sampled_from("<>"))
+    rows = [(a, b, c, v & 0xFFFF if b == 3 else v) for a, b, c, v in entries.values()]
+    content = bytearray(tiff(rows, body, order))
+    if draw(st.booleans()):  # the next page is this one, or anywhere
+        content[-4:] = struct.pack(order + "I", draw(st.sampled_from((8 + len(body), 0, 8, 2**31, 12))))
+    return bytes(content)
+
+
+@fuzz
+@given(content=st.one_of(tag_tables(), tag_tables().flatmap(lambda table: mutated([table]))))
+def test_tables_of_tiff_tags(content, place):
+    path = place / "table.tif"
+    path.write_bytes(content)
+
+    def read():
+        for attempt in (
+            lambda: read_image(path, 3, max_pixels=10**6),
+            lambda: read_mask(path, 10**6),
+            lambda: _first_rows(path),
+        ):
+            _checked(attempt)
+
+    allowed("tables of TIFF tags", read)
+
+
+def _checked(attempt) -> None:
+    """One of our errors is an answer; the next attempt sees the same file."""
+    with contextlib.suppress(UserError):
+        attempt()
+
+
+def _first_rows(path):
+    with open_scene(path, max_pixels=10**6) as scene:
+        scene.read_window(0, 0, min(4, scene.height), min(4, scene.width))
+
+
+# ---- JPEG scans ------------------------------------------------------------------------------------
+
+
+def _segments(content: bytes) -> list[bytes]:
+    """A JPEG cut before every marker that has a length, its scans with their data."""
+    found, place = [content[:2]], 2
+    while place < len(content) - 1 and content[place] == 0xFF:
+        length = int.from_bytes(content[place + 2 : place + 4], "big") if content[place + 1] != 0xD9 else 0
+        end = place + 2 + length
+        if content[place + 1] == 0xDA:
+            while end < len(content) - 1 and not (
+                content[end] == 0xFF and content[end + 1] not in (0, *range(0xD0, 0xD8))
+            ):
+                end += 1
+        found.append(content[place:end])
+        place = end
+    return found
+
+
+def _pictures() -> list[list[bytes]]:
+    rng = np.random.default_rng(0)
+    found = []
+    for mode, size in (("RGB", (33, 20)), ("L", (64, 64)), ("CMYK", (9, 9))):
+        pixels = rng.integers(0, 256, (*size[::-1], len(mode) if mode != "L" else 1), np.uint8).squeeze()
+        for options in ({"progressive": True}, {}, {"progressive": True, "subsampling": 2}):
+            stream = io.BytesIO()
+            Image.fromarray(pixels, mode).save(stream, "JPEG", quality=30, **options)
+            found.append(_segments(stream.getvalue()))
+    return found
+
+
+PICTURES = _pictures()
+EMPTY = b"\xff\xfe\x00\x02"
+
+
+@st.composite
+def scans(draw):
+    """The segments of a JPEG repeated, dropped, moved and put in; its size and components changed."""
+    parts = list(draw(st.sampled_from(PICTURES)))
+    for _ in range(draw(st.integers(1, 5))):
+        at = draw(st.integers(0, len(parts) - 1))
+        how = draw(st.sampled_from(("repeat", "scans", "drop", "swap", "byte", "comments", "size", "bare")))
+        if how == "repeat":
+            parts[at:at] = [parts[at]] * draw(st.sampled_from((1, 5, 90, 101, 3000)))
+        elif how == "scans":
+            last = max((i for i, part in enumerate(parts) if part[1:2] == b"\xda"), default=0)
+            head = parts[last][: 2 + int.from_bytes(parts[last][2:4], "big")]
+            parts[last:last] = [head] * draw(st.sampled_from((1, 98, 99, 100, 101, 3000)))
+        elif how == "drop" and len(parts) > 2:
+            del parts[at]
+        elif how == "swap":
+            other = draw(st.integers(0, len(parts) - 1))
+            parts[at], parts[other] = parts[other], parts[at]
+        elif how == "byte" and len(parts[at]) > 4:
+            spot = draw(st.integers(1, len(parts[at]) - 1))
+            value = bytes([draw(st.sampled_from((0, 1, 0x7F, 0xC2, 0xD9, 0xDA, 0xFF)))])
+            parts[at] = parts[at][:spot] + value + parts[at][spot + 1 :]
+        elif how == "comments":
+            parts[1:1] = [EMPTY * draw(st.sampled_from((1, 1000, 60_000)))]
+        elif how == "size":
+            for index, part in enumerate(parts):
+                if part[1:2] in (b"\xc0", b"\xc2"):
+                    new = struct.pack(">HH", *(draw(st.sampled_from((0, 1, 33, 1000, 65535))) for _ in "hw"))
+                    parts[index] = part[:5] + new + part[9:]
+        elif how == "bare":
+            parts[at:at] = [bytes([0xFF, draw(st.integers(0, 255))])]
+    return b"".join(parts)
+
+
+@fuzz
+@given(content=scans(), inside=st.sampled_from((False, False, False, True)))
+def test_scans_of_a_jpeg(content, inside, place):
+    path = place / ("scans.tif" if inside else "scans.jpg")
+    if inside:
+        entries = [(273, 4, 1, 8), (278, 4, 1, 64), (279, 4, 1, len(content))]
+        content = tiff([*sizes(64, 64, compression=7), *entries], content)
+    path.write_bytes(content)
+    allowed("scans of a JPEG", lambda: read_image(path, 3, max_pixels=10**6))
+
+
+# ---- explicit YAML tags ----------------------------------------------------------------------------
+
+NAMES = (
+    *("bool", "int", "float", "str", "null", "seq", "map", "set", "omap", "pairs", "binary", "timestamp"),
+    *("value", "merge", "yaml", "python/none", "python/tuple", "python/dict", "python/name:os.system"),
+    *("python/object:os.x", "python/object/apply:os.system", "python/object/new:subprocess.Popen"),
+    *("python/module:os", "python/complex", "python/long", "python/bytes", "python/unicode"),
+)
+tags = st.one_of(
+    st.sampled_from(NAMES).map("!!{}".format),
+    st.sampled_from(NAMES).map("!<tag:yaml.org,2002:{}>".format),
+    st.sampled_from(
+        ("!", "!local", "!e!x", "!<x>", "!<", "!!", "!!%", "!!é", "!!int !!str", "&a !!int", "!!int &a")
+    ),
+)
+contents = st.one_of(
+    st.sampled_from(
+        ("maybe", "x", "", "''", "1:30", "=", "~", "yes", "0x", "0b2", "1_0", "2001-01-01", "²", "<<")
+    ),
+    st.sampled_from(
+        ("[x]", "{x: y}", "{x}", "[a: 1]", "[[ls]]", "*a", "|\n   x", "? [a]", "[1, 1]", "aGk=", ".nan")
+    ),
+    st.text(max_size=6),
+    st.integers(0, 600).map(lambda count: "9" * count),
+)
+HEADS = st.sampled_from(
+    ("", "", "", "%YAML 1.1\n---\n", "%YAML 9.9\n---\n", "%TAG ! tag:x,1:\n---\n", "---\n")
+)
+MARKED = "odd-value-here"
+
+
+@fuzz
+@given(
+    data=st.data(),
+    tag=tags,
+    content=contents,
+    head=HEADS,
+    end=st.sampled_from(("", "", "...\n", "---\na: 1\n")),
+)
+def test_explicit_yaml_tags(data, tag, content, head, end, place):
+    tree = copy.deepcopy(data.draw(st.sampled_from([*RECIPES, DEPLOY])))
+    path = data.draw(st.sampled_from(spots(tree)))
+    node = tree
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = MARKED
+    text = yaml.safe_dump(tree, default_flow_style=data.draw(st.sampled_from((None, True))), width=10**6)
+    text = head + text.replace(MARKED, f"{tag} {content}") + end
+    if "files" in tree:
+        folder = place / "export"
+        folder.mkdir(exist_ok=True)
+        for name in ("model.json", "model.pdiparams"):
+            (folder / name).touch()
+        (folder / "deploy.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+        allowed("explicit YAML tags", lambda: load_deployment(folder))
+    else:
+        (place / "tags.yml").write_text(text, encoding="utf-8", errors="surrogatepass")
+        allowed("explicit YAML tags", lambda: build.validate(load_config(place / "tags.yml")))
+
+
+# ---- numbers as text -------------------------------------------------------------------------------
+
+DIGITS = st.sampled_from("0123456789٣１²Ⅷ_")
+numbers = st.one_of(
+    st.text(DIGITS, min_size=1, max_size=6),
+    st.tuples(
+        st.sampled_from(("", "-", "+", "0x", "0b", "0o", "0")), st.text("0123456789abcdef_", max_size=30)
+    ).map("".join),
+    st.tuples(st.integers(-5, 5), st.sampled_from(("e", "E", "e+", "e-", ".e")), st.integers(0, 500)).map(
+        lambda parts: "".join(map(str, parts))
+    ),
+    st.sampled_from(
+        (
+            ".nan",
+            ".NaN",
+            "nan",
+            ".inf",
+            "-.inf",
+            "inf",
+            "Infinity",
+            "1:30",
+            "1:30.5",
+            "1,000",
+            "½",
+            "-0",
+            "0.0",
+        )
+    ),
+    st.integers(1, 600).map(lambda count: "9" * count),
+    st.integers(1, 600).map(lambda count: "0." + "0" * count + "1"),
+    st.sampled_from((2**31, 2**31 - 1, 2**32, 2**53 + 1, 2**63, 2**64, 10**30, 10**39)).map(str),
+    st.integers(-(10**6), 10**6).map("'{}'".format),
+)
+
+
+def number_places() -> list[tuple[dict, str]]:
+    """Every place of a recipe where a number stands."""
+    found = []
+    for tree in RECIPES:
+        for path in spots(tree):
+            node = tree
+            for key in path:
+                node = node[key]
+            if isinstance(node, (int, float)) and not isinstance(node, bool):
+                found.append((tree, ".".join(map(str, path))))
+    return found
+
+
+PLACES = [
+    *number_places(),
+    *(
+        (RECIPES[-1], key)
+        for key in ("train.on_nan", "data.label_map.7", "data.train_transforms.²", "loss.٣.type")
+    ),
+    *((RECIPES[-1], f"schedule.{key}") for key in ("end", "warmup_ratio", "learning_rate", "power")),
+    *((RECIPES[-1], f"optimizer.{key}") for key in ("clip_norm", "head_lr_factor", "bias_lr_factor")),
+    *((RECIPES[-1], f"train.{key}") for key in ("early_stop", "swa_every", "swa_batches", "accumulate")),
+]
+
+
+@fuzz
+@given(
+    case=st.sampled_from(PLACES), text=numbers, wrapped=st.sampled_from(("{}", "{}", "{}", "[{}]", "skip {}"))
+)
+def test_numbers_as_text(case, text, wrapped):
+    tree, key = case
+    option = f"{key}={wrapped.format(text)}"
+
+    def read():
+        build.validate(parse_config(apply_options(copy.deepcopy(tree), [option]), "fuzz.yml"))
+
+    allowed("numbers as text", read)
+
+
+# ---- headers of HTTP -------------------------------------------------------------------------------
+
+BODY = b"0123456789" * 30
+FIELDS = (
+    *(b"Content-Length", b"Content-Range", b"ETag", b"Last-Modified", b"Transfer-Encoding", b"Location"),
+    *(
+        b"Content-Encoding",
+        b"Connection",
+        b"Accept-Ranges",
+        b"Content-Type",
+        b"X",
+        b"",
+        b" x",
+        b"Retry-After",
+    ),
+)
+ENTRIES = (
+    *(
+        b"300",
+        b"0",
+        b"-1",
+        b"299",
+        b"301",
+        b"+300",
+        b"3e2",
+        b"0300",
+        b" 300 ",
+        b"300, 300",
+        b"\xc2\xb2",
+        b"\xb2",
+    ),
+    *(b"bytes 0-299/300", b"bytes 100-299/300", b"bytes 100-99/300", b"bytes */300", b"bytes 0-/300", b"x"),
+    *(b'"a"', b'W/"a"', b'""', b"chunked", b"gzip", b"identity", b"chunked, gzip", b"/a.tar", b"//h/x", b""),
+    *(
+        b"http://[::1",
+        b"file:///etc/passwd",
+        b"http://127.0.0.1:99999/",
+        b"http://\xff/",
+        b"9" * 5000,
+        b"a" * 70_000,
+    ),
+    *(
+        b"Wed, 21 Oct 2015 07:28:00 GMT",
+        b"\x1b[2J",
+        b"\0",
+        b"bytes \xd9\xa3-5/9",
+        b"bytes 0-299/" + b"9" * 400,
+    ),
+)
+STATUS = (
+    *(
+        b"200 OK",
+        b"206 Partial Content",
+        b"301 X",
+        b"302 X",
+        b"304 X",
+        b"307 X",
+        b"404 X",
+        b"416 X",
+        b"500 X",
+        b"503 X",
+    ),
+    *(b"", b"99 X", b"1000 X", b"\xb2\xb2\xb2 X", b"200", b"-200 X", b"100 Continue", b"\x1b]0;x\x07"),
+)
+headers = st.lists(st.tuples(st.sampled_from(FIELDS), st.sampled_from(ENTRIES)), max_size=5)
+
+
+@st.composite
+def answers(draw):
+    """An answer of any status, headers and body, well-formed but for one thing, or cut anywhere."""
+    status = draw(st.one_of(st.just(b"200 OK"), st.just(b"206 Partial Content"), st.sampled_from(STATUS)))
+    lines = [field + b": " + value for field, value in draw(headers)]
+    if draw(st.booleans()):
+        lines.insert(0, b"Content-Length: 300")
+    if draw(st.booleans()):
+        lines.append(b"X: y" if draw(st.booleans()) else b"no colon")
+    lines *= draw(st.sampled_from((1, 1, 1, 150)))
+    end = draw(st.sampled_from((b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r")))
+    version = draw(st.sampled_from((b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/9", b"FTP")))
+    body = draw(
+        st.sampled_from((BODY, BODY, BODY[:100], b"", b"12c\r\n" + BODY + b"\r\n0\r\n\r\n", b"zz\r\n"))
+    )
+    content = version + b" " + status + end + end.join([*lines, b"", b""]) + body
+    return content[: draw(st.integers(0, len(content)))] if draw(st.integers(0, 5)) == 0 else content
+
+
+@pytest.fixture
+def quick_network(monkeypatch):
+    """Nobody waits between attempts."""
+    monkeypatch.setattr(downloads.time, "sleep", lambda seconds: None)
+
+
+@fuzz
+@given(first=answers(), then=answers())
+def test_headers_of_http(first, then, place, quick_network):
+    target = place / "a.tar"
+    for path in place.glob("*a.tar*"):
+        path.unlink()
+
+    def fetch():
+        with RawServer(first, then) as server:
+            got = downloads.download(server.url, target, checksum=None)
+            whole = BODY, BODY[:100], b""
+            assert got.read_bytes() in (
+                *whole,
+                *(content[: got.stat().st_size] for content in whole),
+            ) or _is_raw(got)
+
+    allowed("headers of HTTP", fetch)
+    if not target.exists():
+        assert not [path for path in place.glob("a.tar") if path.is_file()]
+
+
+def _is_raw(path) -> bool:
+    """Bytes of an answer that said nothing about them."""
+    return path.stat().st_size <= 400
