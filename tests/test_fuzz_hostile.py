@@ -5,7 +5,6 @@ Pickle graphs, tables of TIFF tags, JPEG scans, explicit YAML tags, numbers as t
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import io
 import pickle
@@ -36,7 +35,6 @@ from paddlefcn.data import download as downloads  # noqa: E402
 from paddlefcn.data.images import read_image, read_mask  # noqa: E402
 from paddlefcn.data.scenes import open_scene  # noqa: E402
 from paddlefcn.deploy.deployment import load_deployment  # noqa: E402
-from paddlefcn.errors import UserError  # noqa: E402
 from paddlefcn.weights import read_state_and_metadata  # noqa: E402
 from paddlefcn.weights.foreign import read_foreign  # noqa: E402
 from paddlefcn.yaml_files import apply_options  # noqa: E402
@@ -188,27 +186,23 @@ def tag_tables(draw):
     return bytes(content)
 
 
+READERS = (
+    lambda path: read_image(path, 3, max_pixels=10**6),
+    lambda path: read_image(path, 9, max_pixels=10**6),
+    lambda path: read_mask(path, 10**6),
+    lambda path: _first_rows(path),
+)
+
+
 @fuzz
-@given(content=st.one_of(tag_tables(), tag_tables().flatmap(lambda table: mutated([table]))))
-def test_tables_of_tiff_tags(content, place):
+@given(
+    content=st.one_of(tag_tables(), tag_tables().flatmap(lambda table: mutated([table]))),
+    read=st.sampled_from(READERS),
+)
+def test_tables_of_tiff_tags(content, read, place):
     path = place / "table.tif"
     path.write_bytes(content)
-
-    def read():
-        for attempt in (
-            lambda: read_image(path, 3, max_pixels=10**6),
-            lambda: read_mask(path, 10**6),
-            lambda: _first_rows(path),
-        ):
-            _checked(attempt)
-
-    allowed("tables of TIFF tags", read)
-
-
-def _checked(attempt) -> None:
-    """One of our errors is an answer; the next attempt sees the same file."""
-    with contextlib.suppress(UserError):
-        attempt()
+    allowed("tables of TIFF tags", lambda: read(path))
 
 
 def _first_rows(path):
@@ -462,7 +456,18 @@ ENTRIES = (
         b"\xb2",
     ),
     *(b"bytes 0-299/300", b"bytes 100-299/300", b"bytes 100-99/300", b"bytes */300", b"bytes 0-/300", b"x"),
-    *(b'"a"', b'W/"a"', b'""', b"chunked", b"gzip", b"identity", b"chunked, gzip", b"/a.tar", b"//h/x", b""),
+    *(
+        b'"a"',
+        b'W/"a"',
+        b'""',
+        b"chunked",
+        b"gzip",
+        b"identity",
+        b"chunked, gzip",
+        b"/a.tar",
+        b"//127.0.0.1:9/x",
+        b"",
+    ),
     *(
         b"http://[::1",
         b"file:///etc/passwd",
@@ -531,7 +536,7 @@ def test_headers_of_http(first, then, place, quick_network):
 
     def fetch():
         with RawServer(first, then) as server:
-            got = downloads.download(server.url, target, checksum=None)
+            got = downloads.download(server.url, target, checksum=None, timeout=2)
             whole = BODY, BODY[:100], b""
             assert got.read_bytes() in (
                 *whole,
