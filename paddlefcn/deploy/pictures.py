@@ -79,7 +79,8 @@ def write_label_rows(
 ) -> Path:
     """`write_labels` of bands [rows, width] from top to bottom, in the memory of one band."""
     height, width = size
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    with naming_errors(stem.parent):
+        stem.parent.mkdir(parents=True, exist_ok=True)
     if georeference is None:
         path = stem.with_name(f"{stem.name}.png")
         _write_png_rows(path, bands, height, width, dtype, classes)

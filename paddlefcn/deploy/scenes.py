@@ -57,7 +57,8 @@ def predict_scene(
         DataError: the image cannot be read.
     """
     stem = journal.folder / item.name
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    with naming_errors(stem.parent):
+        stem.parent.mkdir(parents=True, exist_ok=True)
     with open_scene(item.file, max_pixels=max_pixels) as scene:
         transform = MapTransform.from_georeference(scene.georeference)
         area = refinement.options.min_area

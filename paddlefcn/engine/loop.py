@@ -102,7 +102,7 @@ class Loop:
         """Trains to the end of the plan; returns 0, or 130 / 143 when a signal stopped it.
 
         Raises:
-            RunError: the loss is not finite, or a file could not be written.
+            RunError: a loss or gradient is not finite, or a file could not be written.
             DataError: an image or mask that stops the run.
         """
         plan, state, ranks = self.plan, self.state, self.step.ranks
@@ -150,7 +150,7 @@ class Loop:
         return ends_early(self.scores(), self.plan.early_stop)
 
     def _note(self, result: StepResult, iteration: int, learning_rate: float) -> None:
-        """Writes a step down; one whose loss was not finite counts against the allowed ones."""
+        """Writes a step down; one that was not taken counts against the allowed ones."""
         loss = result.loss if result.is_finite else None
         if loss is None:
             self._skip(result, iteration, learning_rate)

@@ -94,7 +94,7 @@ def closing_lines(
     if bad:
         lines.append(f"{len(bad)} bad image{'s' * (len(bad) > 1)} left out (data.on_bad_image: skip)")
     if state.skipped:
-        lines.append(f"{state.skipped} steps left out because their loss was not finite")
+        lines.append(f"{state.skipped} steps left out because their loss or gradients were not finite")
     if code:
         return [
             *lines,
