@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -64,24 +67,38 @@ def test_an_image_whose_pixels_do_not_fit_is_named_and_the_others_go_on(pictures
     assert json.loads((tmp_path / "out" / "shares.json").read_text(encoding="utf-8")) == shares
 
 
-def test_a_full_disk_while_an_export_is_written_is_said_to_be_full(tmp_path, monkeypatch):
+@pytest.fixture
+def disk(tmp_path):
+    """`disk(kilobytes)`: a small file system of its own."""
+    mounted = []
+
+    def make(kilobytes):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+        if not hasattr(os, "geteuid") or os.geteuid() or shutil.which("mount") is None:
+            pytest.skip("mounting needs root")
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no mounts here")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@pytest.mark.parametrize("kilobytes", [16, 120, 250])
+def test_a_full_disk_while_an_export_is_written_is_said_to_be_full(disk, kilobytes):
+    """Paddle writes the program and its parameters itself, and says nothing: half a program is no JSON."""
     from test_export import ABOUT, tiny
 
-    from paddlefcn.deploy import programs, writer
+    from paddlefcn.deploy.writer import write_export
 
-    def full(*arguments, **more):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def torn(*arguments, **more):
-        """As Paddle writes: half a program, and an error of its own."""
-        raise RuntimeError("(Unavailable) Cannot open or write; No space left on device")
-
-    for broken in (full, torn):
-        with monkeypatch.context() as patch:
-            patch.setattr(programs.paddle.jit, "save", broken)
-            with pytest.raises(RunError, match="No space left on device"):
-                writer.write_export(tiny(), ABOUT, tmp_path / "out")
-        assert list(tmp_path.iterdir()) == []
+    folder = disk(kilobytes)
+    with pytest.raises(RunError, match=r"writing .* failed: No space left on device"):
+        write_export(tiny(), ABOUT, folder / "out")
+    assert list(folder.iterdir()) == []
 
 
 def test_naming_errors_names_the_disk(tmp_path):
