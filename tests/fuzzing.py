@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from paddlefcn.errors import RunError, UserError
 
 CASES = int(os.environ.get("PADDLEFCN_FUZZ_CASES", "400"))
-KINDS = 15  # kinds of input in test_fuzz.py and test_fuzz_hostile.py, which share the cases
+KINDS = 15  # kinds of input in test_fuzz.py, test_fuzz_files.py and test_fuzz_texts.py, which share the cases
 SECONDS = 20  # a case that takes longer hangs
 MEGABYTES = 800  # what a case may allocate at most
 

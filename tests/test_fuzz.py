@@ -1,10 +1,9 @@
 """Everything that comes from outside, mutated: what comes out is a value or one readable error.
 
-    pytest tests/test_fuzz.py                                  # a few cases of each kind
-    PADDLEFCN_FUZZ_CASES=10000 pytest tests/test_fuzz.py -s    # so many cases in all, and their counts
+    pytest tests/test_fuzz*.py                                  # a few cases of each kind
+    PADDLEFCN_FUZZ_CASES=10000 pytest tests/test_fuzz*.py -s    # so many cases in all, and their counts
 
-`fuzzing.py` says what a case may do; kinds that got through once are in test_fuzz_hostile.py:
-`PADDLEFCN_FUZZ_CASES=10000 pytest tests/test_fuzz*.py -s` runs both.
+`fuzzing.py` says what a case may do; kinds that got through once are in test_fuzz_files.py and _texts.py.
 """
 
 from __future__ import annotations
