@@ -426,3 +426,12 @@ def test_killed_runs_end_as_if_nobody_had_killed_them(repo):
     done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills, 0 runs that did not end" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_killed_runs_of_drawn_recipes_end_as_if_nobody_had_killed_them(repo):
+    command = [sys.executable, "tests/kill_runs.py", "--drawn", "5", "--kills", "2"]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 kills, 0 runs that did not end" in done.stdout
