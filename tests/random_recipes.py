@@ -6,6 +6,8 @@ is not drawn.
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,7 @@ def draw_recipe(rng: random.Random, teacher: tuple[Path, Path] | None = None) ->
 
     `teacher`: the recipe and the weights that a drawn `distillation` names.
     """
-    from conftest import TINY
-
-    tree: Tree = yaml.safe_load(TINY)
+    tree = copy.deepcopy(_tiny())
     tree["data"] |= {
         "train_images": rng.choice([5, 8]),
         "val_images": 2,
@@ -49,11 +49,18 @@ def draw_recipe(rng: random.Random, teacher: tuple[Path, Path] | None = None) ->
     return tree
 
 
+@functools.cache
+def _tiny() -> Tree:
+    from conftest import TINY
+
+    return yaml.safe_load(TINY)
+
+
 def _model(rng: random.Random) -> Tree:
     from paddlefcn.models import MODELS
 
     name = rng.choice([*sorted(MODELS), *["FCN8s"] * 4, *["FCN16s"] * 2])
-    tree: Tree = {"type": name, **yaml.safe_load(yaml.safe_dump(dict(MODELS[name].smallest)))}
+    tree: Tree = {"type": name, **copy.deepcopy(dict(MODELS[name].smallest))}
     if name.startswith("FCN") and "fc_channels" in tree and name != "FCNAlexNet":
         tree |= {"fc6_kernel": rng.choice([1, 3]), "dropout": rng.choice([0.0, 0.5])}
         tree["upsample"] = rng.choice(["bilinear", "transposed"])

@@ -17,10 +17,10 @@ from paddlefcn.optim import OPTIMIZERS, SCHEDULES
 def test_drawn_recipes_are_right_and_use_every_table_and_option(tmp_path):
     words: set[str] = set()
     path = tmp_path / "drawn.yml"
-    for seed in range(120):
+    for seed in range(800):
         tree = draw_recipe(random.Random(seed))
         words |= set(describe(tree).replace("+", ", ").split(", "))
-        if seed < 30:
+        if seed < 40:
             path.write_text(yaml.safe_dump(tree))
             build.validate(load_config(path))
     options = (
