@@ -377,7 +377,11 @@ def kills(
         if code:
             yield Kill(moment, state, float("nan"), [f"resume ended with {code}: {log.read_text()[-300:]}"])
             continue
-        yield Kill(moment, state, *difference(run, reference / "run"))
+        try:
+            yield Kill(moment, state, *difference(run, reference / "run"))
+        except OSError as error:
+            yield Kill(moment, state, float("nan"), [f"{error}: {log.read_text()[-300:]}"])
+            continue
         shutil.rmtree(place)
     shutil.rmtree(reference)
 
