@@ -105,11 +105,15 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside the target and renames it; NaN and infinities become null."""
-    plain = _finite(value)
-    text = json.dumps(plain, ensure_ascii=False, indent=2, allow_nan=False)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # of names that are not UTF-8
-        text = json.dumps(plain, indent=2, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_text(_finite(value), indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON as people read it; with escapes where a name in it is not UTF-8, and could not be written."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(value, indent=indent)
+    return text
 
 
 def _finite(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import threading
@@ -21,7 +20,7 @@ from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.tiff_writer import TiffWriter
 from paddlefcn.errors import DataError, UserError
-from paddlefcn.files import naming_errors, write_bytes, write_text
+from paddlefcn.files import json_text, naming_errors, write_bytes, write_text
 from paddlefcn.refine.map_units import MapTransform
 from paddlefcn.refine.polygons import geojson, labelme
 from paddlefcn.visualize import class_colours, colourize, overlay, tint, write_picture
@@ -200,9 +199,7 @@ def write_polygons(
     else:
         place = Path(os.path.relpath(image, stem.parent)).as_posix()
         tree = labelme(labels, classes, place, simplify=wanted.simplify)
-    write_text(
-        stem.with_name(f"{stem.name}{POLYGON_ENDINGS[wanted.polygons]}"), json.dumps(tree, ensure_ascii=False)
-    )
+    write_text(stem.with_name(f"{stem.name}{POLYGON_ENDINGS[wanted.polygons]}"), json_text(tree))
 
 
 def reduced(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
