@@ -19,7 +19,7 @@ from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
 from paddlefcn.inference import WholeImage
-from paddlefcn.refine.refinement import Refinement, white_of
+from paddlefcn.refine.refinement import Refinement
 from paddlefcn.refine.settings import RefineOptions
 from paddlefcn.scoring.report import Report, Scorer
 from paddlefcn.trained import load_network
@@ -150,9 +150,7 @@ def _weighted_classes(config: Config, weights: str | Path) -> Config:
 
 def refinement_of(config: Config, options: RefineOptions) -> Refinement:
     """What the options ask for, with the recipe's settings."""
-    normalize = config.data.normalize
-    white = white_of(normalize.scale, normalize.mean)
-    return Refinement(config.refine, options, config.data.ignore_index, white)
+    return Refinement(config.refine, options, config.data.ignore_index, config.data.normalize.white)
 
 
 def _scored_with(config: Config, weights: str | Path, inference: Inference) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from paddlefcn.inference import WholeImage
 from paddlefcn.label_maps import resized_scores
 from paddlefcn.metrics import ConfusionMatrix
 from paddlefcn.refine.crf import DenseCRF
-from paddlefcn.refine.refinement import softened, white_of
+from paddlefcn.refine.refinement import softened
 from paddlefcn.refine.settings import CrfSettings
 from paddlefcn.scoring.calibration import Reliability, ReliabilityCounter, fit_temperature
 from paddlefcn.trained import load_network
@@ -250,7 +250,7 @@ def _mean_iou(config: Config, images: Sequence[ScoredImage], settings: CrfSettin
         chances = softened(scored.logits, config.refine.temperature, gives="logits")
         if settings is not None:
             dtype = scored.image.dtype
-            white = 255.0 if dtype == np.uint8 else white_of(normalize.scale, normalize.mean)
+            white = 255.0 if dtype == np.uint8 else normalize.white
             chances = DenseCRF(settings, white)(scored.image, chances)
         matrix.update(chances.argmax(axis=0), scored.label)
     return matrix.scores().mean_iou or 0.0
