@@ -14,7 +14,7 @@ import paddle
 import paddlefcn
 from paddlefcn import build, runtime
 from paddlefcn.bars import Steps
-from paddlefcn.class_weights import read_counts, wants_counts, with_class_weights
+from paddlefcn.class_weights import read_counts, wants_counts
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.inference import Inference
+    from paddlefcn.losses.class_weights import ClassCounts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ def score(
     run = inference or WholeImage()
     dataset = build.build_dataset(config, split)
     model = load_network(config, weights)
-    losses = build.build_losses(_weighted_classes(config, weights), model)
+    losses = build.build_losses(config, model, _class_counts(config, weights))
     bad: dict[str, str] = {}
     refinement = refinement_of(config, refine or RefineOptions())
     gives = "probabilities" if run.probabilities else "logits"
@@ -139,13 +140,12 @@ def score(
     return Scored(scorer.report(), found.loss, seconds, dataset, bad, about)
 
 
-def _weighted_classes(config: Config, weights: str | Path) -> Config:
-    """The recipe with the class weights that the run counted, if these weights are a run's."""
+def _class_counts(config: Config, weights: str | Path) -> ClassCounts | None:
+    """How often the classes occur, as the run counted it, if a loss wants to know and these are a run's."""
     if not wants_counts(config):
-        return config
+        return None
     folders = resolve_weights(weights).resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
-    counts = next(filter(None, map(read_counts, folders)), None)
-    return with_class_weights(config, counts)
+    return next(filter(None, map(read_counts, folders)), None)
 
 
 def refinement_of(config: Config, options: RefineOptions) -> Refinement:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
+
+from paddlefcn.errors import ConfigError
+from paddlefcn.yaml_files import load_yaml
 
 _ABSENT = object()
 
@@ -30,6 +34,30 @@ def differences(
     Lists count as one value. `leave_out` names key paths, or sections, that do not count.
     """
     return [found for found in _compare(one, other, "") if not _under(found.key, leave_out)]
+
+
+def describe_own_recipe(path: Path, tree: Mapping[str, Any]) -> str | None:
+    """How the recipe of the run that has the weights at `path` differs from `tree` in its network."""
+    for folder in path.absolute().parents:
+        file = folder / "config.yml"
+        if file.is_file():
+            break
+    else:
+        return None
+    try:
+        own = load_yaml(file)
+    except ConfigError:  # not a recipe: it has nothing to say
+        return None
+    sections = ("model", "data.classes", "data.normalize", "stages")
+    found = [
+        each
+        for each in differences(own, tree)
+        if any(each.key == section or each.key.startswith(f"{section}.") for section in sections)
+    ]
+    if not found:
+        return None
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"their own recipe {file} has {'; '.join(each.describe() for each in found[:3])}{more}"
 
 
 def _compare(one: Any, other: Any, path: str) -> list[Difference]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 
     from paddlefcn.config import Config
     from paddlefcn.deploy.deployment import Deployment
-    from paddlefcn.deploy.inputs import Input, Inputs
+    from paddlefcn.deploy.inputs import Inputs
     from paddlefcn.deploy.network import Network
     from paddlefcn.deploy.predictor import Predictor
     from paddlefcn.inference import Inference
@@ -54,6 +51,7 @@ def predict(
     """
     from paddlefcn import build
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
+    from paddlefcn.deploy.job import predict_files
     from paddlefcn.files import checksum
     from paddlefcn.inference import WholeImage
     from paddlefcn.weights import resolve_weights
@@ -66,7 +64,7 @@ def predict(
     build.validate(config)
     made_by = [config.to_yaml(), checksum(resolve_weights(weights)), inference.to_dict()]
     network = _trained(config, weights, inference, request)
-    return _predict_files(network, found, output, request, made_by)
+    return predict_files(network, found, output, request, made_by)
 
 
 def infer(
@@ -90,6 +88,7 @@ def infer(
     """
     from paddlefcn.deploy.deployment import CHECKSUM_FILE, DEPLOY_FILE, load_deployment
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
+    from paddlefcn.deploy.job import predict_files
     from paddlefcn.files import checksum
 
     views, request, engine = views or Views(), request or Request(), engine or EngineOptions()
@@ -109,7 +108,7 @@ def infer(
     print(f"runtime {chosen}, {deployment.target.precision}", flush=True)
     made_by = [checksum(Path(model_dir) / DEPLOY_FILE), chosen, repr(views)]
     network = _exported(predictor, views, request)
-    return _predict_files(network, found, output, request, made_by)
+    return predict_files(network, found, output, request, made_by)
 
 
 def _check_labels_suffice(deployment: Deployment, views: Views, request: Request) -> None:
@@ -173,37 +172,3 @@ def _exported(predictor: Predictor, views: Views, request: Request) -> Network:
         tiling=deployment.tiling,
         refinement=Refinement(deployment.refine, request.refine, deployment.classes.ignore_index, white),
     )
-
-
-def _predict_files(
-    network: Network, found: Sequence[Input], output: str | Path, request: Request, made_by: list[Any]
-) -> dict[str, Any]:
-    """Predicts what was found; `made_by` is what predicts, and how: another's output is not gone on with."""
-    from paddlefcn.deploy.job import Images, predict_all
-    from paddlefcn.deploy.journal import open_journal
-    from paddlefcn.deploy.scenes import TiledImages
-    from paddlefcn.deploy.whole import WholeImages
-
-    folder, wanted, tile = Path(output), request.wanted, request.tile
-    images: Images = WholeImages(network, folder, wanted)
-    if tile:
-        if network.preprocess.resize:
-            raise UserError(
-                "--tile goes without Resize in data.val_transforms: tiles are seen at their own size"
-            )
-        if network.tiling is None:
-            raise UserError("--tile: this export does not say how it may be tiled; export again")
-        if not network.tiling.exact:
-            seen = "the network sees the whole image at every pixel"
-            print(f"{seen}: tiles are blended, and not equal to the whole", flush=True)
-        images = TiledImages(network, folder, wanted, tile)
-    text = json.dumps([*made_by, tile, repr((wanted, request.refine))])
-    journal = open_journal(
-        output,
-        hashlib.sha256(text.encode("utf-8")).hexdigest()[:32],
-        network.classes.names,
-        overwrite=request.overwrite,
-        resume=request.resume,
-        names=[f"{item.name}{ending}" for item in found for ending in (".png", ".tif", *request.endings)],
-    )
-    return predict_all(images, found, journal)

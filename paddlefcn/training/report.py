@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.build import build_schedule, check_rate
+from paddlefcn.build import build_schedule
 from paddlefcn.config.stages import unused_by_stages
+from paddlefcn.training.rates import check_rate
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config

@@ -12,7 +12,7 @@ import paddle
 
 from paddlefcn import build, ownership, runtime
 from paddlefcn.accelerator import accelerate, computes_bfloat
-from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
+from paddlefcn.class_weights import count_classes, read_counts, wants_counts, write_counts
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
 from paddlefcn.engine.history import ends_early, is_evaluation, scores_of
@@ -106,7 +106,7 @@ def _trained(
     remarks += [*_faults(config, train_set, "train"), *_faults(config, val_set, "val")]
     counts = _counted(config, train_set, existing)
     accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
-    stages = plan_stages(with_class_weights(config, counts), train_set, ranks.size)
+    stages = plan_stages(config, train_set, ranks.size, counts)
     # what cannot be built leaves no folder behind
     network = None if existing else try_stages(stages)
     claim = _claimed(config, existing, overwrite) if ranks.is_first else None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from paddlefcn.config.recipe import TrainConfig
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.data.loader import TrainLoader
+    from paddlefcn.losses.class_weights import ClassCounts
 
 _NAMED = 6  # tensors that a line names
 
@@ -42,7 +43,8 @@ _NAMED = 6  # tensors that a line names
 class Stage:
     """A part of a run that has its own network and optimizer: iterations `start` + 1 to `end`.
 
-    `name` stands in the records and on the curves; None in a run without stages.
+    `name` stands in the records and on the curves; None in a run without stages. `counts`: how often the
+    classes occur, if a loss wants to know.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Stage:
     config: Config
     start: int
     end: int
+    counts: ClassCounts | None = None
 
     @property
     def is_last(self) -> bool:
@@ -68,7 +71,9 @@ class Stage:
         return {**carried, STAGE_KEY: str(self), MODEL_KEY: self.config.model.type}
 
 
-def plan_stages(config: Config, train_set: SegmentationDataset, ranks: int = 1) -> list[Stage]:
+def plan_stages(
+    config: Config, train_set: SegmentationDataset, ranks: int = 1, counts: ClassCounts | None = None
+) -> list[Stage]:
     """The run's stages one behind the other; a config without `stages` is a run of one."""
     parts = config.stages or (config,)
     types = [part.model.type for part in parts]
@@ -82,7 +87,7 @@ def plan_stages(config: Config, train_set: SegmentationDataset, ranks: int = 1) 
         kind = part.model.type
         # told apart where a network is trained twice, say with a lower rate
         name = kind if types.count(kind) == 1 else f"{kind} ({types[:number].count(kind)})"
-        stages.append(Stage(number, len(parts), name if config.stages else None, part, start, end))
+        stages.append(Stage(number, len(parts), name if config.stages else None, part, start, end, counts))
         start = end
     return stages
 
@@ -118,7 +123,7 @@ def try_stages(stages: Sequence[Stage]) -> nn.Layer:
     """
     for stage in reversed(stages):
         network = build_network(stage.config)
-        build.build_losses(stage.config, network)
+        build.build_losses(stage.config, network, stage.counts)
         build.build_optimizer(stage.config, network)
         build_guide(stage.config, network)
     return network
@@ -147,7 +152,7 @@ def build_loop(
 ) -> Loop:
     """What trains a stage."""
     config, train = stage.config, stage.config.train
-    losses = build.build_losses(config, network)
+    losses = build.build_losses(config, network, stage.counts)
     loader = build.build_loader(config, train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size)
     return Loop(
         step=TrainStep(
