@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from paddlefcn.errors import ConfigError
 
 T = TypeVar("T")
+Dataclass = type  # by another name, because a component has a `type` of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Component:
         table: Mapping[str, Any],
         *,
         given: Sequence[str] = (),
-        extra: type | None = None,
+        extra: Dataclass | None = None,
         names: Sequence[str] = (),
     ) -> None:
         """`check_arguments` for the table's class; the keywords are its."""

@@ -186,10 +186,9 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
 
         section = {"type": config.model.type, "backbone": backbone.to_dict(), **model.args}
         for what, layer in (("backbone", built), ("model", network)):
-            if sources[what]:
-                load_pretrained(
-                    layer, sources[what], what=what, normalize=config.data.normalize, section=section
-                )
+            source = sources[what]
+            if source:
+                load_pretrained(layer, source, what=what, normalize=config.data.normalize, section=section)
     return network
 
 
@@ -222,7 +221,9 @@ def build_evaluation(config: Config) -> Inference:
     from paddlefcn.inference import SlidingWindow, WholeImage
 
     windows = config.train.eval_sliding
-    return WholeImage() if windows is None else SlidingWindow(*windows)
+    if windows is None:
+        return WholeImage()
+    return SlidingWindow(windows[0], windows[1] if len(windows) == 2 else None)
 
 
 def _model_parts(config: Config) -> tuple[Component, Component, dict[str, str | None]]:
@@ -262,7 +263,7 @@ def _try_model(config: Config) -> None:
 
 def _make_transform(config: Config, component: Component) -> Any:
     made, normalize = component.look_up(TRANSFORMS), config.data.normalize
-    known = {"ignore_index": config.data.ignore_index, "num_classes": config.data.num_classes}
+    known: dict[str, Any] = {"ignore_index": config.data.ignore_index, "num_classes": config.data.num_classes}
     known["fill"] = list(normalize.fill)  # what becomes 0, as padding does
     given = {key: known[key] for key in known if accepts(made, key) and key not in component.args}
     return component.make(TRANSFORMS, **given)
