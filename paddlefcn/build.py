@@ -23,9 +23,10 @@ from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import LabelReader, SegmentationDataset
 from paddlefcn.data.growth import Growth
 from paddlefcn.data.loader import TrainLoader
+from paddlefcn.engine.freezing import freeze
 from paddlefcn.errors import ConfigError, DataError
 from paddlefcn.losses import WeightedLosses
-from paddlefcn.losses.section import check_losses, make_losses
+from paddlefcn.losses.section import make_losses
 from paddlefcn.models import MODELS, resolve
 from paddlefcn.optim import OPTIMIZERS, SCHEDULES, Groups
 from paddlefcn.preprocess import Preprocess
@@ -64,9 +65,7 @@ def validate(config: Config) -> None:
     build_label_reader(config)
     build_train_transforms(config)
     build_preprocess(config)
-    _try_model(config)
-    check_losses(config.loss, config.data.num_classes, config.file)
-    config.optimizer.check(OPTIMIZERS, given=("model", "groups"), extra=Groups)
+    _try_network(config)
     config.schedule.make(SCHEDULES, total=1)
 
 
@@ -77,13 +76,13 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     if data.download:
         made.download(data.root)
     # annotations name their regions: the source turns names into ids itself
+    labels = build_label_reader(config)
     named = {"classes": list(data.classes), "ignore_index": data.ignore_index}
     given = {key: value for key, value in named.items() if accepts(made, key)}
     try:
         source = data.source.make(DATASETS, root=data.root, split=split, **given)
     except DataError as error:
         raise DataError(f"{error}{_place_hint(config)}") from None
-    labels = build_label_reader(config)
     dataset = SegmentationDataset(source, labels, data.normalize.channels, data.max_pixels)
     # each validation image is read but once in a long while
     if data.cache is None or split != "train":
@@ -192,6 +191,21 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
     return network
 
 
+def try_pretrained(config: Config) -> None:
+    """Loads what `pretrained` names into a network of which nothing else is drawn, to see whether it fits.
+
+    Raises:
+        WeightsError: it cannot be had, or does not fit.
+    """
+    import paddle
+    from paddle.utils import unique_name
+
+    _, _, sources = _model_parts(config)
+    if any(sources.values()):
+        with paddle.LazyGuard(), unique_name.guard():
+            build_model(config)
+
+
 def build_losses(config: Config, model: nn.Layer, counts: ClassCounts | None = None) -> WeightedLosses:
     """The loss entries with a weight for each output.
 
@@ -200,11 +214,17 @@ def build_losses(config: Config, model: nn.Layer, counts: ClassCounts | None = N
     Raises:
         ConfigError: an entry has another number of weights than the model has outputs.
     """
-    return make_losses(config.loss, model, config.data.ignore_index, counts)
+    return make_losses(config.loss, model, config.classes, counts)
 
 
 def build_optimizer(config: Config, model: nn.Layer) -> Optimizer:
-    """The optimizer over the model's parameter groups; its rate is set before every step."""
+    """The optimizer over the model's parameter groups; its rate is set before every step.
+
+    What `train.freeze` names is no part of it, and no gradient reaches it any more.
+    """
+    train = config.train
+    where = f"{config.file}: train"
+    construct(freeze, where, model=model, names=train.freeze, batch_norm=train.freeze_batch_norm)
     args = dict(config.optimizer.args)
     groups = Groups(**{key: args.pop(key) for key in _GROUP_KEYS if key in args})
     component = dataclasses.replace(config.optimizer, args=args)
@@ -252,13 +272,16 @@ def _model_parts(config: Config) -> tuple[Component, Component, dict[str, str | 
     return model, backbone, sources
 
 
-def _try_model(config: Config) -> None:
-    """Joins the parts (SegNet off VGG, FCN8s at output_stride 8); no value is drawn, and no name used up."""
+def _try_network(config: Config) -> None:
+    """Joins what a network is trained with; no value is drawn, and no name used up."""
     import paddle
     from paddle.utils import unique_name
 
     with paddle.LazyGuard(), unique_name.guard():
-        build_model(config, pretrained=False)
+        model = build_model(config, pretrained=False)
+        build_losses(config, model)
+        config.optimizer.check(OPTIMIZERS, given=("model", "groups"), extra=Groups)
+        build_optimizer(config, model)
 
 
 def _make_transform(config: Config, component: Component) -> Any:

@@ -29,6 +29,19 @@ def wants_counts(config: Config) -> bool:
     return any(isinstance(loss.args.get("class_weights"), Mapping) for part in parts for loss in part.loss)
 
 
+def find_counts(config: Config, train_set: SegmentationDataset, run: Path | None) -> ClassCounts | None:
+    """How often the classes occur, if a loss wants to know: as the `run` that goes on counted them, or now.
+
+    Raises:
+        DataError: a pair cannot be used, and the recipe does not say that such are left out.
+    """
+    if not wants_counts(config):
+        return None
+    kept = None if run is None else read_counts(run)
+    skip = config.data.on_bad_image == "skip"
+    return kept or count_classes(train_set, num_workers=config.data.num_workers, skip=skip)
+
+
 def count_classes(dataset: SegmentationDataset, *, num_workers: int = 0, skip: bool = False) -> ClassCounts:
     """Reads every mask of a split.
 

@@ -216,5 +216,6 @@ def test_a_rate_that_does_not_suit_the_loss_is_warned_about(write, changes, mess
     crop = [{"type": "RandomCrop", "size": [32, 32]}]
     shapes = {"classes": list("abcdef"), "size": [48, 48], "train_transforms": crop}
     config = load_config(write(merge({"data": shapes, "train": {"batch_size": 2}}, changes)))
-    warning = check_rate(config, build.build_dataset(config, "train"))
+    rate = build.build_schedule(config, total=1).learning_rate
+    warning = check_rate(config, rate, build.build_dataset(config, "train"))
     assert (warning is None) if message is None else (message in warning)

@@ -192,11 +192,15 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
     def section(key: str) -> Node:
         return Node(tree.get(key), file, places.get(key, key))
 
+    loss = Node(tree, file, "").components("loss")
+    if not loss:
+        raise ConfigError(f"{file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+
     return Config(
         file=file,
         data=read_data(section("data")),
         model=section("model").component(),
-        loss=Node(tree, file, "").components("loss"),
+        loss=loss,
         optimizer=section("optimizer").component(),
         schedule=section("schedule").component(),
         train=_train(section("train")),

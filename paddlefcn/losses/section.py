@@ -14,30 +14,11 @@ from paddlefcn.losses.class_weights import ClassCounts, check_rule, weights_by_r
 if TYPE_CHECKING:
     from paddle import nn
 
-
-def check_losses(entries: Sequence[Component], num_classes: int, file: str) -> None:
-    """Checks every entry against its class, and its weights.
-
-    Raises:
-        ConfigError: no entry, an argument that cannot be right, or a main output that nothing weighs.
-    """
-    if not entries:
-        raise ConfigError(f"{file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
-    read = [_read(entry) for entry in entries]
-    for loss, _ in read:
-        factors = loss.args.get("class_weights")
-        if factors is not None and not isinstance(factors, Mapping) and len(factors) != num_classes:
-            raise ConfigError(f"{loss.where}.class_weights: {len(factors)} factors for {num_classes} classes")
-    # the main output is what is evaluated and used, and in eval mode it is the only one there is
-    if all(weights is not None and not weights[0] for _, weights in read):
-        raise ConfigError(
-            f"{entries[0].where}.weights: the first weight is the main output's and must be above 0, "
-            f"got {describe(read[0][1])}"
-        )
+    from paddlefcn.classes import Classes
 
 
 def make_losses(
-    entries: Sequence[Component], model: nn.Layer, ignore_index: int, counts: ClassCounts | None = None
+    entries: Sequence[Component], model: nn.Layer, classes: Classes, counts: ClassCounts | None = None
 ) -> WeightedLosses:
     """The entries as losses; what they leave open is the model's own weights and the data's `ignore_index`.
 
@@ -45,27 +26,37 @@ def make_losses(
         counts: what `class_weights: {from: data, …}` becomes numbers by; none without them.
 
     Raises:
-        ConfigError: an entry has another number of weights than the model has outputs.
+        ConfigError: an argument that cannot be right, another number of weights than the model has outputs
+            or classes, or a main output that nothing weighs.
     """
     losses = []
     for entry in entries:
         loss, weights = _read(entry)
-        if weights is None:
-            weights = list(model.output_weights)
+        weights = weights or list(model.output_weights)
         if len(weights) != model.num_outputs:
             raise ConfigError(
                 f"{loss.where}.weights: {len(weights)} weights, but {type(model).__name__} has "
                 f"{model.num_outputs} outputs in training, the main one first"
             )
-        rule = loss.args.get("class_weights")
         given: dict[str, Any] = {}
-        if isinstance(rule, Mapping):
+        factors = loss.args.get("class_weights")
+        if isinstance(factors, Mapping):
             where = f"{loss.where}.class_weights"
-            given["class_weights"] = counts and weights_by_rule(rule, counts, where)
+            given["class_weights"] = counts and weights_by_rule(factors, counts, where)
+        elif factors is not None and len(factors) != len(classes):
+            raise ConfigError(
+                f"{loss.where}.class_weights: {len(factors)} factors for {len(classes)} classes"
+            )
         if accepts(LOSSES[loss.type], "ignore_index") and "ignore_index" not in loss.args:
-            given["ignore_index"] = ignore_index
+            given["ignore_index"] = classes.ignore_index
         own = {key: value for key, value in loss.args.items() if key not in given}
         losses.append(LossEntry(dataclasses.replace(loss, args=own).make(LOSSES, **given), weights))
+    # the main output is what is evaluated and used, and in eval mode it is the only one there is
+    if not any(entry.weights[0] for entry in losses):
+        raise ConfigError(
+            f"{entries[0].where}.weights: the first weight is the main output's and must be above 0, "
+            f"got {describe(losses[0].weights)}"
+        )
     return WeightedLosses(losses)
 
 

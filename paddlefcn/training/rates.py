@@ -54,11 +54,15 @@ def _iterations(config: Config) -> int:
     return (config.train.epochs or 1) * max(1, loader.batches_per_epoch // config.train.accumulate)
 
 
-def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = False) -> str | None:
+def check_rate(
+    config: Config, rate: float, dataset: SegmentationDataset, *, trained: bool = False
+) -> str | None:
     """A warning if the learning rate is wrong by orders of magnitude for the loss's reduction.
 
-    `dataset` is the training split, whose first images tell how many pixels a batch has; `trained` says
-    that the network starts from one trained for the same task.
+    Args:
+        rate: the schedule's.
+        dataset: the training split, whose first images tell how many pixels a batch has.
+        trained: whether the network starts from one that was trained for the same task.
     """
     if config.optimizer.type not in LOSS_SCALED:
         return None
@@ -68,7 +72,7 @@ def check_rate(config: Config, dataset: SegmentationDataset, *, trained: bool = 
     # one sum outweighs every mean beside it, and is over all batches of a step
     summed = any(_reduction(loss) == "sum" for loss in config.loss)
     warning = rate_warning(
-        build.build_schedule(config, total=1).learning_rate,
+        rate,
         reduction="sum" if summed else "mean",
         pixels=pixels * (config.train.accumulate if summed else 1),
         trained=trained or bool(config.model.args.get("pretrained")),
