@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,8 +175,13 @@ def build_loader(
     )
 
 
-def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
-    """The network on its backbone, with the weights that `pretrained` names, if any."""
+def build_model(
+    config: Config, *, pretrained: bool = True, say: Callable[[str], None] | None = None
+) -> nn.Layer:
+    """The network on its backbone, with the weights that `pretrained` names, if any.
+
+    `say` is told which of their tensors did not simply load; stderr if None.
+    """
     model, backbone, sources = _model_parts(config)
     built = backbone.make(BACKBONES, in_channels=config.data.normalize.channels)
     network = model.make(MODELS, backbone=built, num_classes=config.data.num_classes)
@@ -187,7 +192,8 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
         for what, layer in (("backbone", built), ("model", network)):
             source = sources[what]
             if source:
-                load_pretrained(layer, source, what=what, normalize=config.data.normalize, section=section)
+                normalize = config.data.normalize
+                load_pretrained(layer, source, what=what, normalize=normalize, section=section, say=say)
     return network
 
 
@@ -203,7 +209,7 @@ def try_pretrained(config: Config) -> None:
     _, _, sources = _model_parts(config)
     if any(sources.values()):
         with paddle.LazyGuard(), unique_name.guard():
-            build_model(config)
+            build_model(config, say=lambda line: None)
 
 
 def build_losses(config: Config, model: nn.Layer, counts: ClassCounts | None = None) -> WeightedLosses:

@@ -110,7 +110,7 @@ def _trained(
     stages = plan_stages(config, len(train_set), ranks.size)
     teachers = Teachers(config.file, config.classes, data.normalize)
     # what cannot be built leaves no folder behind
-    network = None if existing else try_stages(stages, teachers)
+    network = None if existing else try_stages(stages, teachers, remarks.append)
     inputs = [config.file, data.root]
     claim = folders.claim(train.save_dir, existing, overwrite, inputs) if ranks.is_first else None
     folder = ranks.from_first(claim and claim.folder)
@@ -152,7 +152,8 @@ class _Session:
         elif network is None:
             notes.append(f"{self.folder} has no checkpoint yet; starting from the beginning")
         # what a checkpoint replaces need not be there any more
-        network = network or build_network(self.stage.config, pretrained=checkpoint is None)
+        if network is None:
+            network = build_network(self.stage.config, pretrained=checkpoint is None, say=notes.append)
         if checkpoint is not None:
             check_fit(network, checkpoint, self.config.file)
         if self.ranks.is_first:
@@ -172,7 +173,7 @@ class _Session:
                 return self._train(loop)
 
     def _write_start(self, device: str) -> None:
-        """What makes the folder a run: its mark, its split, and at last its recipe, with which it resumes."""
+        """What makes the folder a run: its mark, its split, its recipe, with which it resumes, and where it ran."""
         ownership.mark(self.folder, "run")
         write_split(self.folder, self.shared.train_set, self.shared.val_set)
         write_text(self.folder / "config.yml", self.config.to_yaml())
@@ -235,7 +236,7 @@ class _Session:
         records, progress = loop.records, loop.progress
         del loop  # two networks with their momenta may be more than fits
         self.stage = stage = self.stages[self.stage.number]
-        network = build_network(stage.config)
+        network = build_network(stage.config, say=progress.say)
         progress.say(transplant(network, weights, stage))
         following = build_loop(stage, network, self.shared, records, progress)
         following.last_saved = saved

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,8 +155,12 @@ def stage_of(checkpoint: Checkpoint, stages: Sequence[Stage]) -> Stage:
     return stage
 
 
-def try_stages(stages: Sequence[Stage], teachers: Teachers) -> nn.Layer:
+def try_stages(
+    stages: Sequence[Stage], teachers: Teachers, say: Callable[[str], None] | None = None
+) -> nn.Layer:
     """The first stage's network, after a look at what the later ones read from disk.
+
+    `say` is told what became of its pretrained weights.
 
     Raises:
         UserError: something cannot be loaded; nothing was written yet.
@@ -166,13 +170,15 @@ def try_stages(stages: Sequence[Stage], teachers: Teachers) -> nn.Layer:
             teachers.find(stage.config.distillation)
         if stage.number > 1:
             build.try_pretrained(stage.config)
-    return build_network(stages[0].config)
+    return build_network(stages[0].config, say=say)
 
 
-def build_network(config: Config, *, pretrained: bool = True) -> nn.Layer:
+def build_network(
+    config: Config, *, pretrained: bool = True, say: Callable[[str], None] | None = None
+) -> nn.Layer:
     """A stage's network; how it starts depends on the seed alone, and on `pretrained` weights if wanted."""
     runtime.seed_everything(config.train.seed)
-    network = build.build_model(config, pretrained=pretrained)
+    network = build.build_model(config, pretrained=pretrained, say=say)
     if config.train.recompute:
         recompute_blocks(network.backbone)
     return network
