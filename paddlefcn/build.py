@@ -285,7 +285,7 @@ def _try_network(config: Config) -> None:
 
     with paddle.LazyGuard(), unique_name.guard():
         model = build_model(config, pretrained=False)
-        build_losses(config, model)
+        make_losses(config.loss, model, config.classes)
         config.optimizer.check(OPTIMIZERS, given=("model", "groups"), extra=Groups)
         build_optimizer(config, model)
 

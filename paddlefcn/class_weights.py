@@ -42,6 +42,14 @@ def find_counts(config: Config, train_set: SegmentationDataset, run: Path | None
     return kept or count_classes(train_set, num_workers=config.data.num_workers, skip=skip)
 
 
+def find_run_counts(config: Config, weights: Path) -> ClassCounts | None:
+    """How often the classes occur, if a loss wants to know and the run that the weights are of counted it."""
+    if not wants_counts(config):
+        return None
+    folders = weights.resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
+    return next(filter(None, map(read_counts, folders)), None)
+
+
 def count_classes(dataset: SegmentationDataset, *, num_workers: int = 0, skip: bool = False) -> ClassCounts:
     """Reads every mask of a split.
 

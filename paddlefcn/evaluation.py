@@ -14,7 +14,7 @@ import paddle
 import paddlefcn
 from paddlefcn import build, runtime
 from paddlefcn.bars import Steps
-from paddlefcn.class_weights import read_counts, wants_counts
+from paddlefcn.class_weights import find_run_counts
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
@@ -22,14 +22,13 @@ from paddlefcn.inference import WholeImage
 from paddlefcn.refine.refinement import Refinement
 from paddlefcn.refine.settings import RefineOptions
 from paddlefcn.scoring.report import Report, Scorer
-from paddlefcn.trained import load_network
+from paddlefcn.trained import load_trained
 from paddlefcn.weights import resolve_weights
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.inference import Inference
-    from paddlefcn.losses.class_weights import ClassCounts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +108,11 @@ def score(
     """
     run = inference or WholeImage()
     dataset = build.build_dataset(config, split)
-    model = load_network(config, weights)
-    losses = build.build_losses(config, model, _class_counts(config, weights))
+    trained = load_trained(config, weights)
+    losses = build.build_losses(config, trained.model, find_run_counts(config, resolve_weights(weights)))
     bad: dict[str, str] = {}
-    refinement = refinement_of(config, refine or RefineOptions())
+    white = trained.preprocess.normalize.white
+    refinement = Refinement(config.refine, refine or RefineOptions(), config.data.ignore_index, white)
     gives = "probabilities" if run.probabilities else "logits"
 
     def decide(index: int, scores: np.ndarray) -> np.ndarray:
@@ -124,9 +124,9 @@ def score(
 
     began = time.perf_counter()
     found = run_evaluation(
-        model,
+        trained.model,
         dataset,
-        preprocess=build.build_preprocess(config),
+        preprocess=trained.preprocess,
         inference=run,
         loss=lambda logits, label: losses([logits], label),
         num_workers=config.data.num_workers,
@@ -138,19 +138,6 @@ def score(
     seconds = time.perf_counter() - began
     about = {"split": split, **_scored_with(config, weights, run), "refinement": refinement.to_dict()}
     return Scored(scorer.report(), found.loss, seconds, dataset, bad, about)
-
-
-def _class_counts(config: Config, weights: str | Path) -> ClassCounts | None:
-    """How often the classes occur, as the run counted it, if a loss wants to know and these are a run's."""
-    if not wants_counts(config):
-        return None
-    folders = resolve_weights(weights).resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
-    return next(filter(None, map(read_counts, folders)), None)
-
-
-def refinement_of(config: Config, options: RefineOptions) -> Refinement:
-    """What the options ask for, with the recipe's settings."""
-    return Refinement(config.refine, options, config.data.ignore_index, config.data.normalize.white)
 
 
 def _scored_with(config: Config, weights: str | Path, inference: Inference) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paddlefcn.build import build_model
+from paddlefcn.build import build_model, build_preprocess
 from paddlefcn.config import Config
 from paddlefcn.config.compare import describe_own_recipe
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
@@ -20,9 +21,32 @@ from paddlefcn.weights import check_normalize, load_into, read_state_and_metadat
 if TYPE_CHECKING:
     from paddle import nn
 
+    from paddlefcn.classes import Classes
+    from paddlefcn.preprocess import Preprocess
+    from paddlefcn.refine.settings import RefineSettings
 
-def load_network(config: Config, weights: str | Path) -> nn.Layer:
-    """The config's network with the weights, in eval mode.
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network with all that belongs to it.
+
+    Attributes:
+        model: in eval mode.
+        preprocess: what makes its input of an image.
+        classes: what its class ids are called and drawn in.
+        max_pixels: of an image that is read for it.
+        refine: settings of what is done to its scores.
+    """
+
+    model: nn.Layer
+    preprocess: Preprocess
+    classes: Classes
+    max_pixels: int
+    refine: RefineSettings
+
+
+def load_trained(config: Config, weights: str | Path) -> Trained:
+    """The config's network with the weights, and with what the config says of its images and classes.
 
     Args:
         config: its `model` and `data` sections say what is built.
@@ -37,7 +61,7 @@ def load_network(config: Config, weights: str | Path) -> nn.Layer:
     state, metadata = read_state_and_metadata(path)
     check_finite(state, path)
     check_normalize(metadata, config.data.normalize, what=str(path))
-    model = build_model(config, pretrained=False)
+    model, preprocess = build_model(config, pretrained=False), build_preprocess(config)
     try:
         load_into(model, state, what=str(path))
     except WeightsError as error:
@@ -50,7 +74,12 @@ def load_network(config: Config, weights: str | Path) -> nn.Layer:
         wanted = f"-o stages.-1.model={metadata[MODEL_KEY]}"
         raise WeightsError(f"{error}; they are of {metadata[STAGE_KEY]}: use {wanted}") from error
     model.eval()
-    return model
+    return Trained(model, preprocess, config.classes, config.data.max_pixels, config.refine)
+
+
+def load_network(config: Config, weights: str | Path) -> nn.Layer:
+    """The network alone of `load_trained`, in eval mode."""
+    return load_trained(config, weights).model
 
 
 def check_whole(path: Path) -> None:

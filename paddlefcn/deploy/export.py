@@ -57,27 +57,27 @@ def export(
     """
     target = Target(format, precision, outputs)
     runtime.select_device(device or "cpu")
-    from paddlefcn.build import build_preprocess, validate
+    from paddlefcn.build import validate
     from paddlefcn.deploy.deployment import Deployment
     from paddlefcn.deploy.reach import find_tiling
     from paddlefcn.deploy.writer import check_target, write_export
-    from paddlefcn.trained import load_network
+    from paddlefcn.trained import load_trained
 
     validate(config)
     place = Path(folder)
     check_target(place, overwrite)
     examples = None if precision == "fp32" else _examples(config, split, max_loss)
-    model = load_network(config, weights)
-    preprocess = build_preprocess(config)
+    trained = load_trained(config, weights)
+    preprocess = trained.preprocess
     deployment = Deployment(
         model_type=config.model.type,
         preprocess=preprocess,
-        tiling=None if preprocess.resize else find_tiling(model, preprocess.channels),
-        classes=config.classes,
-        max_pixels=config.data.max_pixels,
-        refine=config.refine,
+        tiling=None if preprocess.resize else find_tiling(trained.model, preprocess.channels),
+        classes=trained.classes,
+        max_pixels=trained.max_pixels,
+        refine=trained.refine,
     )
-    return write_export(model, deployment, place, on_parity, target=target, examples=examples)
+    return write_export(trained.model, deployment, place, on_parity, target=target, examples=examples)
 
 
 def _examples(config: Config, split: str, max_loss: float) -> Examples | None:

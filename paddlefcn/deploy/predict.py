@@ -10,13 +10,9 @@ from paddlefcn.deploy.options import EngineOptions, Request, Views
 from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from paddlefcn.config import Config
     from paddlefcn.deploy.deployment import Deployment
     from paddlefcn.deploy.inputs import Inputs
-    from paddlefcn.deploy.network import Network
-    from paddlefcn.deploy.predictor import Predictor
     from paddlefcn.inference import Inference
 
 
@@ -52,8 +48,10 @@ def predict(
     from paddlefcn import build
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
     from paddlefcn.deploy.job import predict_files
+    from paddlefcn.deploy.network import trained_network
     from paddlefcn.files import checksum
     from paddlefcn.inference import WholeImage
+    from paddlefcn.trained import load_trained
     from paddlefcn.weights import resolve_weights
 
     request, inference = request or Request(), inference or WholeImage()
@@ -63,7 +61,8 @@ def predict(
     runtime.select_device(device)
     build.validate(config)
     made_by = [config.to_yaml(), checksum(resolve_weights(weights)), inference.to_dict()]
-    network = _trained(config, weights, inference, request)
+    trained = load_trained(config, weights)
+    network = trained_network(trained, inference, request)
     return predict_files(network, found, output, request, made_by)
 
 
@@ -89,6 +88,7 @@ def infer(
     from paddlefcn.deploy.deployment import CHECKSUM_FILE, DEPLOY_FILE, load_deployment
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
     from paddlefcn.deploy.job import predict_files
+    from paddlefcn.deploy.network import exported_network
     from paddlefcn.files import checksum
 
     views, request, engine = views or Views(), request or Request(), engine or EngineOptions()
@@ -107,7 +107,7 @@ def infer(
     predictor = Predictor(deployment, place, onednn=engine.onednn, threads=engine.threads, runtime=chosen)
     print(f"runtime {chosen}, {deployment.target.precision}", flush=True)
     made_by = [checksum(Path(model_dir) / DEPLOY_FILE), chosen, repr(views)]
-    network = _exported(predictor, views, request)
+    network = exported_network(predictor, views, request)
     return predict_files(network, found, output, request, made_by)
 
 
@@ -120,55 +120,3 @@ def _check_labels_suffice(deployment: Deployment, views: Views, request: Request
         )
     if request.tile and deployment.tiling is not None and not deployment.tiling.exact:
         raise UserError("--tile: this network's tiles are blended, which needs --outputs logits")
-
-
-def _trained(config: Config, weights: str | Path, inference: Inference, request: Request) -> Network:
-    """The trained network: scores, or class ids where scores of an image are too many."""
-    import paddle
-
-    from paddlefcn.build import build_preprocess
-    from paddlefcn.deploy.network import Network
-    from paddlefcn.deploy.reach import find_tiling
-    from paddlefcn.inference import SlidingWindow
-    from paddlefcn.refine.refinement import Refinement
-    from paddlefcn.trained import load_network
-
-    preprocess = build_preprocess(config)
-    white = preprocess.normalize.white
-    model = load_network(config, weights)
-    # windows are decided band by band, so that an image of any size takes the memory of a row of windows
-    by_bands = isinstance(inference, SlidingWindow) and not preprocess.resize and not request.needs_scores
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        image = paddle.to_tensor(batch)
-        return inference.label_map(model, image) if by_bands else inference(model, image).numpy()
-
-    return Network(
-        run=run,
-        gives="labels" if by_bands else "probabilities" if inference.probabilities else "logits",
-        preprocess=preprocess,
-        classes=config.classes,
-        max_pixels=config.data.max_pixels,
-        tiling=find_tiling(model, preprocess.channels) if request.tile and not preprocess.resize else None,
-        batch=1,
-        refinement=Refinement(config.refine, request.refine, config.data.ignore_index, white),
-    )
-
-
-def _exported(predictor: Predictor, views: Views, request: Request) -> Network:
-    """An export as `_trained` gives the network that it was made of."""
-    from paddlefcn.deploy.network import Network
-    from paddlefcn.deploy.scales import AveragedScales
-    from paddlefcn.refine.refinement import Refinement
-
-    deployment = predictor.deployment
-    white = deployment.preprocess.normalize.white
-    return Network(
-        run=predictor.run if views.once else AveragedScales(predictor.run, views.scales, views.flip),
-        gives=deployment.target.outputs if views.once else "probabilities",
-        preprocess=deployment.preprocess,
-        classes=deployment.classes,
-        max_pixels=deployment.max_pixels,
-        tiling=deployment.tiling,
-        refinement=Refinement(deployment.refine, request.refine, deployment.classes.ignore_index, white),
-    )

@@ -173,7 +173,7 @@ class _Session:
                 return self._train(loop)
 
     def _write_start(self, device: str) -> None:
-        """What makes the folder a run: its mark, its split, its recipe, with which it resumes, and where it ran."""
+        """What makes the folder a run: its mark, split, recipe (with it, it can be resumed), environment."""
         ownership.mark(self.folder, "run")
         write_split(self.folder, self.shared.train_set, self.shared.val_set)
         write_text(self.folder / "config.yml", self.config.to_yaml())

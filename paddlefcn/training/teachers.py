@@ -11,7 +11,7 @@ import paddle
 from paddlefcn.config import load_config
 from paddlefcn.engine.distillation import Distillation, Guide, no_guide
 from paddlefcn.errors import ConfigError
-from paddlefcn.trained import load_network
+from paddlefcn.trained import load_trained
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -98,7 +98,6 @@ def _of_network(wanted: DistillationConfig) -> Teacher:
     assert wanted.config is not None  # checked with the section
     assert wanted.weights is not None
     recipe = load_config(wanted.config)
-    network = load_network(recipe, wanted.weights)
-    return Teacher(
-        lambda image: network(image)[0], recipe.data.num_classes, recipe.data.normalize, network.backbone
-    )
+    trained = load_trained(recipe, wanted.weights)
+    network, normalize = trained.model, trained.preprocess.normalize
+    return Teacher(lambda image: network(image)[0], len(trained.classes), normalize, network.backbone)
