@@ -36,6 +36,43 @@ def differences(
     return [found for found in _compare(one, other, "") if not _under(found.key, leave_out)]
 
 
+def misfits(
+    own: Mapping[str, Any], given: Mapping[str, Any], free: Collection[str], *, ranks: tuple[int, int]
+) -> list[Difference]:
+    """The keys in which a run's recipe differs from the one that it is to go on with, and may not.
+
+    The last stage may be longer, and a rank's batches of another size where all `ranks` together take as
+    many images as before.
+
+    Args:
+        free: key paths, or sections, that may differ.
+        ranks: how many there were, and how many there are.
+    """
+    stages, others = own.get("stages"), given.get("stages")
+    if not (isinstance(stages, list) and isinstance(others, list) and len(stages) == len(others)):
+        stages, others = [], []
+    pairs = [(f"stages.{number}.", one, other) for number, (one, other) in enumerate(zip(stages, others))]
+    left_out = (*free, "stages") if pairs else free
+    found = []
+    for prefix, one, other in [("", own, given), *pairs]:
+        last = prefix == (pairs[-1][0] if pairs else "")
+        for each in differences(one, other, free if prefix else left_out):
+            if not (_is_longer(each, last) or _is_same_batch(each, ranks)):
+                found.append(dataclasses.replace(each, key=prefix + each.key))
+    return found
+
+
+def _is_longer(found: Difference, last: bool) -> bool:
+    numbers = isinstance(found.one, int) and isinstance(found.other, int)
+    return last and numbers and found.key in ("train.iters", "train.epochs") and found.other > found.one
+
+
+def _is_same_batch(found: Difference, ranks: tuple[int, int]) -> bool:
+    if found.key != "train.batch_size" or not isinstance(found.one, int) or not isinstance(found.other, int):
+        return False
+    return found.one * ranks[0] == found.other * ranks[1]
+
+
 def describe_own_recipe(path: Path, tree: Mapping[str, Any]) -> str | None:
     """How the recipe of the run that has the weights at `path` differs from `tree` in its network."""
     for folder in path.absolute().parents:

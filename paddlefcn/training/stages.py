@@ -189,18 +189,38 @@ def build_loop(
 ) -> Loop:
     """What trains a stage, from its network on."""
     config, train, ranks = stage.config, stage.config.train, shared.ranks
-    bf16 = shared.accelerated and train.precision == "bf16" and computes_bfloat()
+    plan, made = _plan(stage), Checkpoints if ranks.is_first else SharedCheckpoints
+    checkpoints = made(shared.folder, train.keep, stage.metadata(), shared.kept)
+    precision = Precision(train.precision)
     if shared.accelerated:
+        bf16 = train.precision == "bf16" and computes_bfloat()
         accelerate(network, bf16=bf16)
+        if bf16:
+            precision.note = "train.precision: bf16 in the convolutions, on the accelerator"
     losses = build.build_losses(config, network, shared.counts)
-    optimizer = build.build_optimizer(config, network)
+    step = TrainStep(
+        network,
+        losses,
+        build.build_optimizer(config, network),
+        accumulate=train.accumulate,
+        precision=precision,
+        guide=shared.teachers.guide(config.distillation, network),
+        ranks=ranks,
+        keeps_statistics=train.allowed_skips > 0,
+    )
     loader = build.build_loader(
         config, shared.train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size
     )
-    preprocess, inference = build.build_preprocess(config), build.build_evaluation(config)
-    precision = Precision(train.precision)
-    if bf16:
-        precision.note = "train.precision: bf16 in the convolutions, on the accelerator"
+    validation = Validation(
+        shared.val_set,
+        build.build_preprocess(config),
+        config.classes,
+        losses,
+        inference=build.build_evaluation(config),
+        previews=train.previews,
+        num_workers=config.data.num_workers,
+        skips_bad=config.data.on_bad_image == "skip",
+    )
     average = Average(network, train.ema_decay)
     if train.swa_start is not None:
         # the same batches whenever this is done, and of the full size
@@ -208,34 +228,15 @@ def build_loop(
         average = StochasticAverage(
             network, train.swa_start, train.swa_every, batches, train.swa_batches, ranks
         )
-    made = Checkpoints if ranks.is_first else SharedCheckpoints
     progress.images, records.stage = train.batch_size * train.accumulate, stage.name
     loop = Loop(
-        step=TrainStep(
-            network,
-            losses,
-            optimizer,
-            accumulate=train.accumulate,
-            precision=precision,
-            guide=shared.teachers.guide(config.distillation, network),
-            ranks=ranks,
-            keeps_statistics=train.allowed_skips > 0,
-        ),
+        step=step,
         schedule=stage.schedule,
         loader=loader,
-        validation=Validation(
-            shared.val_set,
-            preprocess,
-            config.classes,
-            losses,
-            inference=inference,
-            previews=train.previews,
-            num_workers=config.data.num_workers,
-            skips_bad=config.data.on_bad_image == "skip",
-        ),
-        checkpoints=made(shared.folder, train.keep, stage.metadata(), shared.kept),
+        validation=validation,
+        checkpoints=checkpoints,
         average=average,
-        plan=_plan(stage),
+        plan=plan,
         records=records,
         progress=progress,
     )
