@@ -75,8 +75,8 @@ def build_dataset(config: Config, split: str) -> SegmentationDataset:
     made = data.source.look_up(DATASETS)
     if data.download:
         made.download(data.root)
-    # annotations name their regions: the source turns names into ids itself
     labels = build_label_reader(config)
+    # annotations name their regions: the source turns names into ids itself
     named = {"classes": list(data.classes), "ignore_index": data.ignore_index}
     given = {key: value for key, value in named.items() if accepts(made, key)}
     try:
