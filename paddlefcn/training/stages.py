@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from paddle import nn
 
     from paddlefcn.config import Config
+    from paddlefcn.config.recipe import TrainConfig
     from paddlefcn.data.datasets import SegmentationDataset
+    from paddlefcn.data.loader import TrainLoader
     from paddlefcn.losses.class_weights import ClassCounts
     from paddlefcn.optim import Schedule
 
@@ -189,7 +191,7 @@ def build_loop(
 ) -> Loop:
     """What trains a stage, from its network on."""
     config, train, ranks = stage.config, stage.config.train, shared.ranks
-    plan, made = _plan(stage), Checkpoints if ranks.is_first else SharedCheckpoints
+    made = Checkpoints if ranks.is_first else SharedCheckpoints
     checkpoints = made(shared.folder, train.keep, stage.metadata(), shared.kept)
     precision = Precision(train.precision)
     if shared.accelerated:
@@ -221,13 +223,6 @@ def build_loop(
         num_workers=config.data.num_workers,
         skips_bad=config.data.on_bad_image == "skip",
     )
-    average = Average(network, train.ema_decay)
-    if train.swa_start is not None:
-        # the same batches whenever this is done, and of the full size
-        batches = partial(loader.batches, start=loader.growth.full_size_from)
-        average = StochasticAverage(
-            network, train.swa_start, train.swa_every, batches, train.swa_batches, ranks
-        )
     progress.images, records.stage = train.batch_size * train.accumulate, stage.name
     loop = Loop(
         step=step,
@@ -235,13 +230,22 @@ def build_loop(
         loader=loader,
         validation=validation,
         checkpoints=checkpoints,
-        average=average,
-        plan=plan,
+        average=_average(train, network, loader, ranks),
+        plan=_plan(stage),
         records=records,
         progress=progress,
     )
     loop.state.step_images = stage.step_images
     return loop
+
+
+def _average(train: TrainConfig, network: nn.Layer, loader: TrainLoader, ranks: Ranks) -> Average:
+    """The average of the weights that the recipe asks for."""
+    if train.swa_start is None:
+        return Average(network, train.ema_decay)
+    # the same batches whenever this is done, and of the full size
+    batches = partial(loader.batches, start=loader.growth.full_size_from)
+    return StochasticAverage(network, train.swa_start, train.swa_every, batches, train.swa_batches, ranks)
 
 
 def _plan(stage: Stage) -> Plan:
