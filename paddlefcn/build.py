@@ -197,21 +197,6 @@ def build_model(
     return network
 
 
-def try_pretrained(config: Config) -> None:
-    """Loads what `pretrained` names into a network of which nothing else is drawn, to see whether it fits.
-
-    Raises:
-        WeightsError: it cannot be had, or does not fit.
-    """
-    import paddle
-    from paddle.utils import unique_name
-
-    _, _, sources = _model_parts(config)
-    if any(sources.values()):
-        with paddle.LazyGuard(), unique_name.guard():
-            build_model(config, say=lambda line: None)
-
-
 def build_losses(config: Config, model: nn.Layer, counts: ClassCounts | None = None) -> WeightedLosses:
     """The loss entries with a weight for each output.
 

@@ -32,8 +32,8 @@ from paddlefcn.training.stages import (
     check_fit,
     plan_stages,
     stage_of,
+    start_first,
     transplant,
-    try_stages,
 )
 from paddlefcn.training.teachers import Teachers
 
@@ -110,7 +110,7 @@ def _trained(
     stages = plan_stages(config, len(train_set), ranks.size)
     teachers = Teachers(config.file, config.classes, data.normalize)
     # what cannot be built leaves no folder behind
-    network = None if existing else try_stages(stages, teachers, remarks.append)
+    network = None if existing else start_first(stages, teachers, remarks.append)
     inputs = [config.file, data.root]
     claim = folders.claim(train.save_dir, existing, overwrite, inputs) if ranks.is_first else None
     folder = ranks.from_first(claim and claim.folder)

@@ -157,10 +157,10 @@ def stage_of(checkpoint: Checkpoint, stages: Sequence[Stage]) -> Stage:
     return stage
 
 
-def try_stages(
+def start_first(
     stages: Sequence[Stage], teachers: Teachers, say: Callable[[str], None] | None = None
 ) -> nn.Layer:
-    """The first stage's network, after a look at what the later ones read from disk.
+    """The first stage's network; with the teachers of all of them all that a run starts from is there.
 
     `say` is told what became of its pretrained weights.
 
@@ -170,8 +170,6 @@ def try_stages(
     for stage in stages:
         if stage.config.distillation is not None:
             teachers.find(stage.config.distillation)
-        if stage.number > 1:
-            build.try_pretrained(stage.config)
     return build_network(stages[0].config, say=say)
 
 
