@@ -111,7 +111,7 @@ def _trained(
     teachers = Teachers(config.file, config.classes, data.normalize)
     # what cannot be built leaves no folder behind
     network = None if existing else start_first(stages, teachers, remarks.append)
-    inputs = [config.file, data.root]
+    inputs: list[str | Path] = [config.file, data.root]
     claim = folders.claim(train.save_dir, existing, overwrite, inputs) if ranks.is_first else None
     folder = ranks.from_first(claim and claim.folder)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
@@ -143,11 +143,11 @@ class _Session:
             notes = [*notes, *found]
         if checkpoint is not None:
             self.state, self.stage = checkpoint.state, stage_of(checkpoint, self.stages)
-            records = read_records(self.folder / "metrics.jsonl")
-            finished = self.stage.is_finished(self.state, records)
+            lines = read_records(self.folder / "metrics.jsonl")
+            finished = self.stage.is_finished(self.state, lines)
             self.ranks.gather(None)  # all have read the folder before the first writes there
             if finished:
-                return self._finished(records)
+                return self._finished(lines)
             notes.append(f"going on from {checkpoint.folder}")
         elif network is None:
             notes.append(f"{self.folder} has no checkpoint yet; starting from the beginning")

@@ -198,11 +198,10 @@ def test_each_network_is_built_once_and_a_later_one_that_cannot_be_leaves_no_fol
     monkeypatch.setattr(build, "build_model", counted)
     assert main(["train", *tiny(*OPTIONS)]) == 0
     assert built == ["FCN32s", "FCN16s", "FCN8s"]
-    wrong = OPTIONS[0].replace(
-        "dropout: 0.0}", "dropout: 0.0}, loss: [{type: CrossEntropy, weights: [1, 1]}]"
-    )
-    assert main(["train", *tiny(wrong, *OPTIONS[1:], f"train.save_dir={tmp_path / 'wrong'}")]) == 2
-    assert "stages.2.loss.0.weights: 2 weights, but FCN8s has 1 outputs" in capsys.readouterr().err
+    wrong = OPTIONS[0].replace("dropout: 0.0", "deep_supervision: true")
+    loss, place = "loss=[{type: CrossEntropy, weights: [1.0]}]", f"train.save_dir={tmp_path / 'wrong'}"
+    assert main(["train", *tiny(wrong, *OPTIONS[1:], loss, place)]) == 2
+    assert "loss.0.weights: 1 weights, but FCN8s has 3 outputs" in capsys.readouterr().err
     assert not (tmp_path / "wrong").exists()
 
 
