@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from test_prediction import Threshold, predict
 
-from paddlefcn.deploy import job
+from paddlefcn.deploy import whole
 from paddlefcn.errors import RunError
 from paddlefcn.files import naming_errors
 
@@ -51,14 +51,14 @@ def test_a_name_to_which_nothing_can_be_added(pictures, tmp_path, length):
 
 
 def test_an_image_whose_pixels_do_not_fit_is_named_and_the_others_go_on(pictures, tmp_path, monkeypatch):
-    real = job.read_image
+    real = whole.read_image
 
     def read(path, *rest):
         if path.name == "b.png":
             raise MemoryError
         return real(path, *rest)
 
-    monkeypatch.setattr(job, "read_image", read)
+    monkeypatch.setattr(whole, "read_image", read)
     shares = predict(Threshold(), pictures, tmp_path / "out")
     assert len(shares["images"]) == 2
     (failed,) = shares["unreadable"]
