@@ -203,8 +203,13 @@ def _growth(config: Config, start: int) -> Growth:
     )
 
 
-def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
-    """The network on its backbone, with the weights that `pretrained` names, if any."""
+def build_model(
+    config: Config, *, pretrained: bool = True, say: Callable[[str], None] | None = None
+) -> nn.Layer:
+    """The network on its backbone, with the weights that `pretrained` names, if any.
+
+    `say` is told which of their tensors did not simply load; stderr if None.
+    """
     model_class, model_args, backbone, backbone_args = _model_parts(config)
     sources = {"model": model_args.pop("pretrained", None), "backbone": backbone_args.pop("pretrained", None)}
     built = _construct(
@@ -223,7 +228,12 @@ def build_model(config: Config, *, pretrained: bool = True) -> nn.Layer:
         for what, layer in (("backbone", built), ("model", model)):
             if sources[what]:
                 load_pretrained(
-                    layer, sources[what], what=what, normalize=config.data.normalize, section=section
+                    layer,
+                    sources[what],
+                    what=what,
+                    normalize=config.data.normalize,
+                    section=section,
+                    say=say,
                 )
     return model
 

@@ -108,7 +108,7 @@ def _trained(
     accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
     stages = plan_stages(with_class_weights(config, counts), train_set, ranks.size)
     # what cannot be built leaves no folder behind
-    network = None if existing else try_stages(stages)
+    network = None if existing else try_stages(stages, say=remarks.append)
     claim = _claimed(config, existing, overwrite) if ranks.is_first else None
     folder = ranks.from_first(claim and claim.folder)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
@@ -177,7 +177,8 @@ class _Session:
         elif network is None:
             notes.append(f"{self.folder} has no checkpoint yet; starting from the beginning")
         # what a checkpoint replaces need not be there any more
-        network = network or build_network(self.stage.config, pretrained=checkpoint is None)
+        if network is None:
+            network = build_network(self.stage.config, pretrained=checkpoint is None, say=notes.append)
         if checkpoint is not None:
             check_fit(network, checkpoint, self.config.file)
         if self.ranks.is_first:
@@ -289,7 +290,7 @@ class _Session:
         records, progress = loop.records, loop.progress
         del loop  # two networks with their momenta may be more than fits
         self.stage = self.stages[self.stage.number]
-        network = build_network(self.stage.config)
+        network = build_network(self.stage.config, say=progress.say)
         progress.say(transplant(network, weights, self.stage))
         following = self._loop(network, records, progress)
         following.last_saved = saved

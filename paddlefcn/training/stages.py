@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from paddlefcn import build, runtime
@@ -110,24 +110,28 @@ def stage_of(checkpoint: Checkpoint, stages: Sequence[Stage]) -> Stage:
     return stage
 
 
-def try_stages(stages: Sequence[Stage]) -> nn.Layer:
+def try_stages(stages: Sequence[Stage], say: Callable[[str], None] | None = None) -> nn.Layer:
     """The first stage's network, after everything made of the recipe was made once.
+
+    `say` is told what became of pretrained weights.
 
     Raises:
         UserError: something cannot be made; nothing was written yet.
     """
     for stage in reversed(stages):
-        network = build_network(stage.config)
+        network = build_network(stage.config, say=say)
         build.build_losses(stage.config, network)
         build.build_optimizer(stage.config, network)
         build_guide(stage.config, network)
     return network
 
 
-def build_network(config: Config, *, pretrained: bool = True) -> nn.Layer:
+def build_network(
+    config: Config, *, pretrained: bool = True, say: Callable[[str], None] | None = None
+) -> nn.Layer:
     """A stage's network; how it starts depends on the seed alone, and on `pretrained` weights if wanted."""
     runtime.seed_everything(config.train.seed)
-    train, network = config.train, build.build_model(config, pretrained=pretrained)
+    train, network = config.train, build.build_model(config, pretrained=pretrained, say=say)
     where = f"{config.file}: train"
     construct(freeze, where, model=network, names=train.freeze, batch_norm=train.freeze_batch_norm)
     if train.recompute:
