@@ -12,7 +12,7 @@ PLAIN = """
     from operator import neg
     from paddlefcn.data.workers import ordered_map
 
-    print("once", list(ordered_map(neg, range(3), 2)))
+    print("once", list(ordered_map(neg, range(3), 1)))
 """
 OWN = """
     from paddlefcn.data.workers import ordered_map
@@ -22,7 +22,7 @@ OWN = """
             return 2 * task
 
     if __name__ == "__main__":
-        print("once", list(ordered_map(Twice(), range(3), 2)))
+        print("once", list(ordered_map(Twice(), range(3), 1)))
 """
 
 
