@@ -1,10 +1,10 @@
-"""Makes the goldens in papers/: the papers' own modes, which no library's code has, written out in PyTorch.
+"""Makes the goldens in modes/: the papers' own modes, which no library's code has, written out in PyTorch.
 
     # in an environment with torch==2.13.0 and numpy:
-    python tests/goldens/make_paper_goldens.py
+    python tests/goldens/make_mode_goldens.py
 
 Nothing of this project is imported: networks are functions that draw each weight by its name and by the shape
-that the paper gives it (synthetic.py), in float64. Each ``papers/NAME.npz`` holds
+that the paper gives it (synthetic.py), in float64. Each ``modes/NAME.npz`` holds
 
     config       JSON: what to build, image sizes, which cells are kept, the tensors' shapes by name
     output/I/K   float32, output K (a backbone: map K) of image I, in evaluation mode
@@ -279,7 +279,7 @@ def golden(
 
 def main() -> None:
     for name, case in CASES.items():
-        path = HERE / "papers" / f"{name}.npz"
+        path = HERE / "modes" / f"{name}.npz"
         np.savez_compressed(path, **golden(*case))
         print(f"{path.name:<32}{path.stat().st_size / 1024:8.1f} KB", flush=True)
 

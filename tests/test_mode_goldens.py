@@ -1,4 +1,4 @@
-"""The papers' own modes against an independent implementation (tests/goldens/make_paper_goldens.py)."""
+"""The papers' own modes against an independent implementation (tests/goldens/make_mode_goldens.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "goldens"
 sys.path.insert(0, str(FOLDER))
 from synthetic import fill, image, noise  # noqa: E402
 
-NAMES = sorted(path.stem for path in (FOLDER / "papers").glob("*.npz"))
+NAMES = sorted(path.stem for path in (FOLDER / "modes").glob("*.npz"))
 
 
 def built(section, classes):
@@ -33,7 +33,7 @@ def built(section, classes):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_and_gradients_are_those_of_the_paper(name):
-    with np.load(FOLDER / "papers" / f"{name}.npz") as file:
+    with np.load(FOLDER / "modes" / f"{name}.npz") as file:
         arrays = dict(file)
     config, gradient = (json.loads(str(arrays.pop(key))) for key in ("config", "gradient"))
     layer = built(config["model"], config["classes"])
