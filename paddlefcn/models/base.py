@@ -37,8 +37,8 @@ class SegmentationModel(nn.Layer):
         reach = max(found.margin for found in backbone.maps)
         if reach and not self.margin:
             raise ValueError(
-                f"backbone {type(backbone).__name__}: its maps reach {reach} pixels beyond the image, which the "
-                "published FCN alone crop; set model.padding: reference on FCN, or take a backbone without"
+                f"backbone {type(backbone).__name__}: its maps reach {reach} pixels beyond the image, which "
+                "the published FCN alone crop; set model.padding: reference on FCN, or take a backbone without"
             )
         if num_classes < 1:
             raise ValueError(f"num_classes: got {num_classes}, expected at least 1")
