@@ -38,7 +38,7 @@ class SegmentationModel(nn.Layer):
         if reach and not self.margin:
             raise ValueError(
                 f"backbone {type(backbone).__name__}: its maps reach {reach} pixels beyond the image, which "
-                "the published FCN alone crop; set model.padding: reference on FCN, or take a backbone without"
+                "the published FCN alone crop; set model.padding: reference on FCN, or take another backbone"
             )
         if num_classes < 1:
             raise ValueError(f"num_classes: got {num_classes}, expected at least 1")

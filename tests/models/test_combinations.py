@@ -55,7 +55,7 @@ REST = {
         ),
         (
             {"type": "UNet", "backbone": {"type": "VGG16", "padding": "reference"}},
-            "reach 99 pixels .*; set model.padding: reference on FCN, or take a backbone without",
+            "reach 99 pixels .*; set model.padding: reference on FCN, or take another backbone",
         ),
         ({"type": "UNetPlusPlus", "average": True, "deep_supervision": False}, "set deep_supervision: true"),
     ],
