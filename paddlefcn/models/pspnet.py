@@ -35,7 +35,7 @@ class PSPNet(SegmentationModel):
         """Put the pyramid on the deepest map.
 
         channels: of the 3x3 convolution behind the pyramid. bins: parts a side (section 3.2).
-        dropout: before the score. auxiliary: a second head on an earlier map, weight 0.4 (section 3.3).
+        dropout: before the score. auxiliary: a second head on an earlier map, weight 0.4 (section 4).
         align_corners: of every resizing.
         """
         super().__init__(backbone, num_classes)
