@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddlefcn.build import build_schedule, check_rate
 from paddlefcn.config.stages import unused_by_stages
+from paddlefcn.engine.batch_norm import statistics_apart
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -42,6 +43,8 @@ def opening_lines(
 def _step_notes(loop: Loop) -> list[str]:
     """What of the recipe this device leaves out, and what a step in parts makes differ."""
     notes = [loop.step.precision.note] if loop.step.precision.note else []
+    if statistics_apart(loop.model, loop.step.ranks):
+        notes.append("BatchNorm's statistics are each rank's own: paddle exchanges them on GPUs alone")
     uneven = loop.step.losses.uneven()
     if uneven and loop.step.accumulate * loop.step.ranks.size > 1:
         notes.append(

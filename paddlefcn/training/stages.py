@@ -11,7 +11,7 @@ from paddlefcn import build, runtime
 from paddlefcn.arguments import construct
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.engine.averaging import Average, StochasticAverage
-from paddlefcn.engine.batch_norm import measure_statistics
+from paddlefcn.engine.batch_norm import measure_statistics, synchronise
 from paddlefcn.engine.checkpoint import Checkpoint, Checkpoints
 from paddlefcn.engine.freezing import freeze
 from paddlefcn.engine.loop import Loop, Plan
@@ -147,6 +147,7 @@ def build_loop(
 ) -> Loop:
     """What trains a stage."""
     config, train = stage.config, stage.config.train
+    synchronise(network, ranks)
     losses = build.build_losses(config, network)
     loader = build.build_loader(config, train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size)
     return Loop(
