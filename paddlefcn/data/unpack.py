@@ -57,6 +57,7 @@ def unpack(
                     )
                 for member in members:
                     _write_member(tar, member, staging / member.name)
+                _check_end(tar, archive, max_bytes)
         except _DAMAGED as error:
             if isinstance(error, DataError):
                 raise
@@ -125,6 +126,17 @@ def _safe_members(
                 f"{archive}: holds more than {max_bytes} bytes or {max_files} files; not unpacked"
             )
     return members
+
+
+def _check_end(tar: tarfile.TarFile, archive: Path, max_bytes: int) -> None:
+    """Reads what a gzipped tar has left: its checksum stands at the end, and damage is raised there."""
+    if not isinstance(tar.fileobj, gzip.GzipFile):
+        return
+    rest = 0
+    while block := tar.fileobj.read(_BLOCK):
+        rest += len(block)
+        if rest > max_bytes:
+            raise DataError(f"{archive}: more than {max_bytes} bytes stand behind its files; not unpacked")
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
