@@ -110,7 +110,7 @@ def test_a_dead_rank_stops_all_and_leaves_the_newest_checkpoint(tiny, tmp_path):
 def test_a_sigterm_stops_all_ranks_with_one_checkpoint_and_a_resume_ends_in_the_same_bits(
     tiny, tmp_path, whom
 ):
-    iters = 240
+    iters = 120
     often = ("train.save_iters=1000", "train.eval_iters=1000", "train.keep=9", "train.log_iters=20")
     # dropout and BatchNorm are on: they follow from the iteration and the rank
     options = (f"train.iters={iters}", "train.batch_size=2", *often)
