@@ -63,6 +63,8 @@ class LabelReader:
                 "label_map and color_table are both given; the table says it all: drop label_map"
             )
         self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        # whatever may stand in a mask stands for itself: nothing needs looking up
+        self._keeps_ids = self.label_map is None and threshold is None
         self._hash = None if self.colors is None else _perfect_hash(self.colors)
 
     def read(self, path: str | Path) -> np.ndarray:
@@ -89,7 +91,7 @@ class LabelReader:
             if mask.dtype == ids.dtype == np.uint8:  # cv2 looks bytes up ten times as fast
                 plain = np.ascontiguousarray(mask)
                 if cv2.countNonZero(cv2.LUT(plain, valid.view(np.uint8))) == mask.size:
-                    return cv2.LUT(plain, ids)
+                    return plain if self._keeps_ids else cv2.LUT(plain, ids)
             elif valid[mask].all():
                 return ids[mask]
             raise self._misfit(mask, name)

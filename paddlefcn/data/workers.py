@@ -189,6 +189,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
             except (UserError, RunError) as error:
                 answer = ("error", error)
             sender.send(answer)
+            del answer  # its memory is free for the next
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.config.stages import unused_by_stages
+from paddlefcn.engine.batch_norm import statistics_apart
 from paddlefcn.training.rates import check_rate
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def opening_lines(
 def _step_notes(loop: Loop) -> list[str]:
     """What of the recipe this device leaves out, and what a step in parts makes differ."""
     notes = [loop.step.precision.note] if loop.step.precision.note else []
+    if statistics_apart(loop.model, loop.step.ranks):
+        notes.append("BatchNorm's statistics are each rank's own: paddle exchanges them on GPUs alone")
     uneven = loop.step.losses.uneven()
     if uneven and loop.step.accumulate * loop.step.ranks.size > 1:
         notes.append(
