@@ -25,6 +25,8 @@ from paddlefcn.accelerator.kernels import (
 # From this many weights on, changing their layout costs more than the convolution primitive gains
 _PLAIN_WEIGHTS = 2**20
 _PLAIN_COLUMNS = 2**28  # bytes that im2col may take
+_WINOGRAD_FILLED = 0.6  # share of the blocks of channels that is not padding
+_PRIMITIVE, _PRODUCT, _WINOGRAD = 0, 1, 2  # as in sources/shared.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +56,28 @@ def _numbers(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Any, tuple[int
     n, c, h, w = shape
     oh, ow = geometry.output(h, w)
     (kh, kw), out = geometry.kernel, geometry.out_channels
+    values = [n, c, h, w, out, kh, kw, *geometry.stride, *geometry.pads, *geometry.dilation]
+    values += [geometry.groups, oh, ow, geometry.bf16, _method(geometry, shape)]
+    return numbers(values), (n, out, oh, ow)
+
+
+def _method(geometry: Geometry, shape: tuple[int, ...]) -> int:
+    """Which kernels compute a convolution, by what was faster where it was measured."""
+    n, c, h, w = shape
+    oh, ow = geometry.output(h, w)
+    (kh, kw), out = geometry.kernel, geometry.out_channels
+    if geometry.groups > 1:
+        return _PRIMITIVE
+    if (kh, kw, *geometry.stride, *geometry.dilation) == (3, 3, 1, 1, 1, 1):
+        # transforming the weights is worth it from so many tiles on; channels go in blocks of 16
+        tiles, fewest, channels = n * -(-oh // 4) * -(-ow // 4), *((100, 64) if geometry.bf16 else (24, 16))
+        filled = c * out / (-(-c // 16) * -(-out // 16) * 256)
+        if tiles >= fewest and min(c, out) >= channels and filled >= _WINOGRAD_FILLED:
+            return _WINOGRAD
     pointwise = (kh, kw, *geometry.stride) == (1, 1, 1, 1) and not any(geometry.pads)
     columns = 0 if pointwise else n * oh * ow * c * kh * kw * 4
-    plain = geometry.groups == 1 and out * c * kh * kw >= _PLAIN_WEIGHTS * (1 if pointwise else 4)
-    values = [n, c, h, w, out, kh, kw, *geometry.stride, *geometry.pads, *geometry.dilation]
-    values += [geometry.groups, oh, ow, geometry.bf16, plain and columns <= _PLAIN_COLUMNS]
-    return numbers(values), (n, out, oh, ow)
+    plain = out * c * kh * kw >= _PLAIN_WEIGHTS * (1 if pointwise else 4)
+    return _PRODUCT if plain and columns <= _PLAIN_COLUMNS else _PRIMITIVE
 
 
 @functools.lru_cache(maxsize=4096)
