@@ -51,7 +51,7 @@ class Geometry:
 
 
 @functools.lru_cache(maxsize=4096)
-def _numbers(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Any, tuple[int, int, int, int]]:
+def convolution_numbers(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Any, tuple[int, int, int, int]]:
     """The kernels' description of a convolution of this image, and the output's shape."""
     n, c, h, w = shape
     oh, ow = geometry.output(h, w)
@@ -85,7 +85,7 @@ def can_convolve(kernels: Kernels, geometry: Geometry, shape: tuple[int, ...]) -
     """Whether there are kernels for this convolution of [N, C, H, W], all three directions."""
     if min(shape) < 1 or min(geometry.output(*shape[2:])) < 1:
         return False
-    return kernels.says("fcn_supported", _numbers(geometry, shape)[0])
+    return kernels.says("fcn_supported", convolution_numbers(geometry, shape)[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +136,10 @@ def _forward(
 ) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
     """The output, and what the backward pass needs of it all."""
     kernels, wide = block.kernels, not block.geometry.bf16
-    geometry, shape = _numbers(block.geometry, tuple(x.shape))
+    geometry, shape = convolution_numbers(block.geometry, tuple(x.shape))
     n, channels, height, width = shape
     pixels = n * height * width
-    image = _inner(kernels, x, wide)
+    image = inner_image(kernels, x, wide)
     output = kernels.channels_last(shape)
     z = output.data_ptr()
     keeps = block.norm is not None  # BatchNorm's gradient needs the convolution's own result
@@ -162,7 +162,7 @@ def _forward(
             running.set_value(running * norm.momentum + found * (1 - norm.momentum))
     kernels.call(
         "fcn_normalize", wide, y.data_ptr(), pixels, channels, mean.data_ptr(), variance.data_ptr(),
-        norm.epsilon, _address(gamma), _address(beta), block.relu, z,
+        norm.epsilon, address(gamma), address(beta), block.relu, z,
     )  # fmt: skip
     return output, {**saved, "y": y, "mean": mean, "variance": variance}
 
@@ -192,7 +192,7 @@ class _Convolve(PyLayer):
         saved, ctx.saved = ctx.saved, None  # freed layer by layer, not at the end of the pass
         dy, gradients = _before_norm(ctx, saved, dz)
         block, weight = ctx.block, ctx.tensors[0]
-        geometry, _ = _numbers(block.geometry, ctx.shape)
+        geometry, _ = convolution_numbers(block.geometry, ctx.shape)
         if ctx.wanted[1]:
             gradients[1] = block.kernels.empty(weight.shape, "float32")
             block.kernels.call(
@@ -209,9 +209,9 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
     """Address of the gradient at the convolution's own result; gradients of bias, gamma, beta."""
     block, (_, gamma, beta) = ctx.block, ctx.tensors
     kernels, wide = block.kernels, not block.geometry.bf16
-    _, shape = _numbers(block.geometry, ctx.shape)
+    _, shape = convolution_numbers(block.geometry, ctx.shape)
     channels, pixels = shape[1], shape[0] * shape[2] * shape[3]
-    arriving = _arriving(kernels, dz)
+    arriving = arriving_address(kernels, dz)
     gradients: list[Any] = [None] * 5
     if block.norm is None and not block.relu and wide and not ctx.wanted[2]:
         return arriving, gradients
@@ -220,7 +220,7 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
         dbias = kernels.empty([channels]) if ctx.wanted[2] else None
         seen = ctx.saved_tensor()[0].data_ptr() if block.relu else arriving
         kernels.call(
-            "fcn_bias_gradient", wide, arriving, seen, pixels, channels, block.relu, dy, _address(dbias)
+            "fcn_bias_gradient", wide, arriving, seen, pixels, channels, block.relu, dy, address(dbias)
         )
         gradients[2] = dbias
         return dy, gradients
@@ -228,7 +228,7 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
     dgamma, dbeta = kernels.empty([channels]), kernels.empty([channels])
     kernels.call(
         "fcn_normalize_gradient", wide, arriving, saved["y"].data_ptr(), pixels, channels,
-        saved["mean"].data_ptr(), saved["variance"].data_ptr(), norm.epsilon, _address(gamma), _address(beta),
+        saved["mean"].data_ptr(), saved["variance"].data_ptr(), norm.epsilon, address(gamma), address(beta),
         block.relu, norm.batch, dy, dgamma.data_ptr(), dbeta.data_ptr(),
     )  # fmt: skip
     gradients[3], gradients[4] = (dgamma if ctx.wanted[3] else None), (dbeta if ctx.wanted[4] else None)
@@ -261,12 +261,12 @@ class _AddRelu(PyLayer):
         (output,) = ctx.saved_tensor()
         gradients = [ctx.kernels.channels_last(dz.shape) for _ in range(2)]
         da, db = [gradient.data_ptr() for gradient in gradients]
-        arriving, count = _arriving(ctx.kernels, dz), math.prod(dz.shape)
+        arriving, count = arriving_address(ctx.kernels, dz), math.prod(dz.shape)
         ctx.kernels.call("fcn_add_relu_gradient", arriving, output.data_ptr(), count, da, db)
         return tuple(gradient if given else None for gradient, given in zip(gradients, ctx.given))
 
 
-def _inner(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
+def inner_image(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
     """The image as the kernels take it: itself, or a copy in their layout and precision."""
     n, c, h, w = x.shape
     if is_channels_last(x):
@@ -281,18 +281,19 @@ def _inner(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
     return result
 
 
-def _arriving(kernels: Kernels, gradient: paddle.Tensor) -> int:
+def arriving_address(kernels: Kernels, gradient: paddle.Tensor) -> int:
     """The address of a gradient in channels-last float32."""
     if is_channels_last(gradient):
         return int(gradient.data_ptr())
     n, c, h, w = gradient.shape
     gradient = gradient.contiguous()
-    address = kernels.buffer(TRANSPOSED, n * c * h * w * 4)
-    kernels.call("fcn_to_channels_last", True, gradient.data_ptr(), n, c, h * w, address)
-    return address
+    target = kernels.buffer(TRANSPOSED, n * c * h * w * 4)
+    kernels.call("fcn_to_channels_last", True, gradient.data_ptr(), n, c, h * w, target)
+    return target
 
 
-def _address(tensor: paddle.Tensor | None) -> int | None:
+def address(tensor: paddle.Tensor | None) -> int | None:
+    """Of a tensor's numbers; None for None."""
     return None if tensor is None else int(tensor.data_ptr())
 
 
@@ -342,6 +343,6 @@ class _MaxPool(PyLayer):
     @staticmethod
     def backward(ctx: Any, dy: paddle.Tensor) -> paddle.Tensor:
         dx = ctx.kernels.channels_last(ctx.shape)
-        arriving = _arriving(ctx.kernels, dy)
+        arriving = arriving_address(ctx.kernels, dy)
         ctx.kernels.call("fcn_max_pool_gradient", ctx.values, arriving, ctx.winner.data_ptr(), dx.data_ptr())
         return dx
