@@ -130,7 +130,8 @@ def transposed_error(kernels: Kernels, numbers: tuple[int, ...], has_bias: bool,
     weight = _random(rng, channels, out // groups, k, k, scale=(channels // groups * k * k) ** -0.5)
     bias = _random(rng, out) if has_bias else None
     result = transposed_convolve(kernels, layer, x, weight, bias)
-    wanted = F.conv2d_transpose(x, weight, bias, stride, padding, more, groups, dilation)
+    settings = {"output_padding": more, "dilation": dilation, "groups": groups}
+    wanted = F.conv2d_transpose(x, weight, bias, stride, padding, **settings)
     if result.shape != wanted.shape:
         return float("inf")
     inputs = [tensor for tensor in (x, weight, bias) if tensor is not None]
