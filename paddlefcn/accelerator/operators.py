@@ -25,8 +25,8 @@ from paddlefcn.accelerator.kernels import (
 # From this many weights on, changing their layout costs more than the convolution primitive gains
 _PLAIN_WEIGHTS = 2**20
 _PLAIN_COLUMNS = 2**28  # bytes that im2col may take
-_WINOGRAD_FILLED = 0.6  # share of the blocks of channels that is not padding
-_PRIMITIVE, _PRODUCT, _WINOGRAD = 0, 1, 2  # as in sources/shared.h
+_MINIMAL_FILLED = 0.6  # share of the blocks of channels that is not padding
+_PRIMITIVE, _PRODUCT, _MINIMAL = 0, 1, 2  # as in sources/shared.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,14 @@ def _method(geometry: Geometry, shape: tuple[int, ...]) -> int:
         # transforming the weights is worth it from so many tiles on; channels go in blocks of 16
         tiles, fewest, channels = n * -(-oh // 4) * -(-ow // 4), *((100, 64) if geometry.bf16 else (24, 16))
         filled = c * out / (-(-c // 16) * -(-out // 16) * 256)
-        if tiles >= fewest and min(c, out) >= channels and filled >= _WINOGRAD_FILLED:
-            return _WINOGRAD
+        if tiles >= fewest and min(c, out) >= channels and filled >= _MINIMAL_FILLED:
+            return _MINIMAL
+    if (kh, kw, *geometry.stride, *geometry.dilation) == (7, 7, 1, 1, 1, 1):
+        tiles = n * -(-oh // 2) * -(-ow // 2)
+        whole = c % 16 == 0 and out % 16 == 0
+        # the image's gradient is made in tiles of the image: too many without padding
+        if tiles >= 12 and whole and h * w <= 1.3 * oh * ow and not geometry.bf16:
+            return _MINIMAL
     pointwise = (kh, kw, *geometry.stride) == (1, 1, 1, 1) and not any(geometry.pads)
     columns = 0 if pointwise else n * oh * ow * c * kh * kw * 4
     plain = out * c * kh * kw >= _PLAIN_WEIGHTS * (1 if pointwise else 4)

@@ -2,7 +2,8 @@
 //
 // Three roads. Primitives do everything, but want their weights in a layout of their own: cheap for 3x3 kernels,
 // ruinous for FCN's fc6 (411 MB, three times a step). There, and for large 1x1 kernels, a matrix product over
-// the plain weights is as fast and touches them once. Most 3x3 kernels take fewer multiplications by Winograd's.
+// the plain weights is as fast and touches them once. Most 3x3 and 7x7 kernels of stride 1 take fewer
+// multiplications by Winograd's minimal filtering.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -77,7 +78,7 @@ const bfloat* narrowed(const float* weight, int64_t rows, int64_t columns, int64
 }
 
 bool forward(const Convolution& g, const void* x, const float* weight, void* y) {
-    if (g.method == kWinograd) return winograd_forward(g, x, weight, y);
+    if (g.method == kMinimal) return g.kh == 3 ? small_forward(g, x, weight, y) : large_forward(g, x, weight, y);
     if (g.method == kPrimitive) return primitive_forward(g, x, weight, y);
     int64_t pixels = g.pixels(), taps = g.taps();
     if (!g.bf16)
@@ -95,7 +96,8 @@ bool forward(const Convolution& g, const void* x, const float* weight, void* y) 
 }
 
 bool data_gradient(const Convolution& g, const void* dy, const float* weight, float* dx) {
-    if (g.method == kWinograd) return winograd_data_gradient(g, dy, weight, dx);
+    if (g.method == kMinimal)
+        return g.kh == 3 ? small_data_gradient(g, dy, weight, dx) : large_data_gradient(g, dy, weight, dx);
     if (g.method == kPrimitive) return primitive_data_gradient(g, dy, weight, dx);
     int64_t pixels = g.pixels(), taps = g.taps();
     float* to = dx;
@@ -117,7 +119,8 @@ bool data_gradient(const Convolution& g, const void* dy, const float* weight, fl
 }
 
 bool weight_gradient(const Convolution& g, const void* x, const void* dy, float* dweight) {
-    if (g.method == kWinograd) return winograd_weight_gradient(g, x, dy, dweight);
+    if (g.method == kMinimal)
+        return g.kh == 3 ? small_weight_gradient(g, x, dy, dweight) : large_weight_gradient(g, x, dy, dweight);
     if (g.method == kPrimitive) return primitive_weight_gradient(g, x, dy, dweight);
     int64_t pixels = g.pixels(), taps = g.taps();
     Product whole{true, false, g.o, taps, pixels, g.o, taps, taps};

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-enum Method { kPrimitive, kProduct, kWinograd };  // oneDNN's convolution, matrix product, winograd.h
+enum Method { kPrimitive, kProduct, kMinimal };  // oneDNN's convolution, matrix product, winograd.h
 
 // A convolution over [N,C,H,W] in channels-last storage, as Python hands it over: 20 numbers in this order.
 struct Convolution {
