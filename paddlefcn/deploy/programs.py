@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import Tensor, nn
+from paddle.framework import in_dynamic_or_pir_mode
 
 from paddlefcn import runtime
 from paddlefcn.deploy.targets import Target
@@ -65,7 +66,25 @@ class _Program(nn.Layer):
         if self.outputs == "logits":
             return logits
         # over the last axis the values lie side by side: four times as fast
-        return paddle.argmax(paddle.transpose(logits, [0, 2, 3, 1]), axis=-1, dtype="int32")
+        return _argmax(paddle.transpose(logits, [0, 2, 3, 1]))
+
+
+def _argmax(x: Tensor) -> Tensor:
+    """[N, H, W, C] -> [N, H, W] int32; Paddle 3's own function cannot write the older format."""
+    if not hasattr(paddle, "pir_utils") or in_dynamic_or_pir_mode():
+        return paddle.argmax(x, axis=-1, dtype="int32")
+    from paddle.base.layer_helper import LayerHelper
+
+    helper = LayerHelper("arg_max")
+    labels = helper.create_variable_for_type_inference("int32")
+    attributes = {
+        "axis": -1,
+        "keepdims": False,
+        "flatten": False,
+        "dtype": paddle.base.core.VarDesc.VarType.INT32,
+    }
+    helper.append_op(type="arg_max", inputs={"X": x}, outputs={"Out": [labels]}, attrs=attributes)
+    return labels
 
 
 def _paddle(model: nn.Layer, target: Target, stem: Path, channels: int) -> dict[str, Path]:
