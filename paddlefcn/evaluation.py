@@ -15,6 +15,7 @@ import paddlefcn
 from paddlefcn import build, runtime
 from paddlefcn.bars import Steps
 from paddlefcn.class_weights import read_counts, wants_counts, with_class_weights
+from paddlefcn.deploy.fast_path import fast_network
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
@@ -121,11 +122,12 @@ def score(
         scorer.add(result.sample.name, result.pred, result.label)
         on_image(result)
 
+    preprocess = build.build_preprocess(config)
     began = time.perf_counter()
     found = run_evaluation(
-        model,
+        fast_network(model, preprocess.normalize, len(dataset)),
         dataset,
-        preprocess=build.build_preprocess(config),
+        preprocess=preprocess,
         inference=run,
         loss=lambda logits, label: losses([logits], label),
         num_workers=config.data.num_workers,

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     config = load(args)
     from paddlefcn.deploy.export import export
 
-    export(
+    tree = export(
         config,
         args.weights,
         args.output,
@@ -50,5 +50,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         on_parity=lambda found: print(found, flush=True),
     )
+    if "tensorrt" in tree:
+        print(f"TensorRT reads it too; not tried here: {tree['tensorrt']['command']}")
     print(f"exported to {args.output}; next: paddlefcn infer --model {args.output} --input … --output …")
     return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn import runtime
@@ -13,9 +16,11 @@ from paddlefcn.errors import DataError
 if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.deploy.writer import Examples
+    from paddlefcn.preprocess import Preprocess
 
 _CALIBRATION = 32  # images, evenly over the training split
 _SCORED = 200  # pairs at most, evenly over the split
+_MEASURED = 64  # images whose sizes are looked at
 
 
 def export(
@@ -77,7 +82,37 @@ def export(
         max_pixels=config.data.max_pixels,
         refine=config.refine,
     )
-    return write_export(model, deployment, place, on_parity, target=target, examples=examples)
+    more: dict[str, Any] = {}
+    if target == Target("onnx", outputs=outputs):
+        more["tensorrt"] = {"tried": False, "command": _trtexec(config, split, preprocess, place)}
+    return write_export(model, deployment, place, on_parity, target=target, examples=examples, more=more)
+
+
+def _trtexec(config: Config, split: str, preprocess: Preprocess, folder: Path) -> str:
+    """The line that makes a TensorRT engine of the ONNX, for the sizes of the images of a split.
+
+    Where there is no data set, for the sizes that the export is checked at.
+    """
+    from paddlefcn.build import build_dataset
+    from paddlefcn.deploy.gate import PARITY_SIZES
+
+    sizes = list(PARITY_SIZES)
+    with contextlib.suppress(DataError):
+        dataset = build_dataset(config, split)
+        images = (dataset.read(index)[0] for index in _evenly(len(dataset), _MEASURED))
+        sizes = [preprocess.output_size(*image.shape[:2]) for image in images]
+    heights, widths = zip(*sizes)
+    shapes = " ".join(
+        f"--{name}Shapes=image:1x{preprocess.channels}x{pick(heights)}x{pick(widths)}"
+        for name, pick in (("min", min), ("opt", median_low), ("max", max))
+    )
+    program, engine = (shlex.quote(str(folder / name)) for name in ("model.onnx", "model.plan"))
+    return f"trtexec --onnx={program} {shapes} --saveEngine={engine}"
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Up to `count` places of 0 to length - 1, both ends among them."""
+    return sorted({round(i * (length - 1) / max(1, count - 1)) for i in range(count)})
 
 
 def _examples(config: Config, split: str, max_loss: float) -> Examples | None:
@@ -90,13 +125,11 @@ def _examples(config: Config, split: str, max_loss: float) -> Examples | None:
     except DataError as error:
         print(f"no data set here, so nothing is scored: {error}", flush=True)
         return None
-    chosen = [round(i * (len(training) - 1) / (_CALIBRATION - 1)) for i in range(_CALIBRATION)]
-    count = min(len(scored), _SCORED)
-    places = [round(i * (len(scored) - 1) / max(1, count - 1)) for i in range(count)]
+    places = _evenly(len(scored), _SCORED)
     return Examples(
-        images=[training.read(index)[0] for index in sorted(set(chosen))],
+        images=[training.read(index)[0] for index in _evenly(len(training), _CALIBRATION)],
         pairs=lambda: (scored.read(index) for index in places),
-        count=count,
+        count=len(places),
         split=split,
         max_loss=max_loss,
     )
