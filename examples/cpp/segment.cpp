@@ -163,7 +163,10 @@ int main(int count, char** words) {
     try {
         segment(words[1], words[2], words[3]);
     } catch (const std::exception& error) {
-        std::cerr << "error: " << error.what() << '\n';
+        std::string line = error.what();  // OpenVINO's go over several lines
+        for (char& letter : line)
+            if (letter == '\n') letter = ' ';
+        std::cerr << "error: " << line.substr(0, 500) << '\n';
         return 2;
     }
     return 0;

@@ -33,7 +33,7 @@ NORMALIZE = Normalize(
     255, (0.48501960784313727, 0.4579568627450981, 0.40760784313725492), (0.2, 0.25, 0.3), "BGR"
 )
 ABOUT = Deployment("FCN8s", Preprocess((), NORMALIZE), Classes(("背景", "road", "car, parked")))
-SIZES = ((47, 61), (64, 96), (1, 33), (133, 171))
+SIZES = ((47, 61), (64, 96), (31, 33), (133, 171))
 
 
 def network():
@@ -95,7 +95,7 @@ def test_the_cpp_example_equals_infer_pixel_for_pixel(program, tmp_path):
             subprocess.run([program, folder, image, result], check=True, timeout=120)
             ours = np.asarray(Image.open(written / f"{image.stem}.png"))
             np.testing.assert_array_equal(np.asarray(Image.open(result)), ours)
-            assert len(np.unique(ours)) > 1 or image.stem == "2"
+            assert len(np.unique(ours)) > 1
 
 
 @pytest.mark.slow
