@@ -24,7 +24,7 @@ from paddlefcn.deploy.targets import Target
 from paddlefcn.errors import RunError, UserError
 
 _CHECKED_SIZES = ((17, 23), (64, 96), (113, 75))
-_WATCHED = 2  # images that the network itself sees: the first takes longer than the others
+_WATCHED = 2  # images that the network itself sees at least: the first takes longer than the others
 _SAVED = 0.4  # of the network's time, at least, that the export saves
 _SECONDS = 4.0  # that an export takes, and for each byte of the weights
 _SECONDS_A_BYTE = 2e-8
@@ -36,18 +36,16 @@ def fast_network(model: nn.Layer, normalize: Normalize, images: int) -> nn.Layer
     Args:
         model: in eval mode; returns a list, the main logits [N, num_classes, H, W] first.
         normalize: of its images, for those that the export is checked with.
-        images: how many will be seen.
+        images: how many will be seen, at least: tiles and windows of them count too.
     """
-    if paddle.get_device() != "cpu" or images <= _WATCHED:
-        return model
-    return FastNetwork(model, normalize, images)
+    return FastNetwork(model, normalize, images) if paddle.get_device() == "cpu" else model
 
 
 class FastNetwork(nn.Layer):
     """Runs the network, then its export once that is worth writing and agrees with the network.
 
-    The first images tell how long one takes. If the rest would take longer than writing and checking an
-    export, the program is written to a temporary folder, loaded, and compared with the network on the image
+    The first images tell how long one takes. If what is saved on those that are known to come, or would have
+    been saved on those that came, is more than writing and checking an export takes, the program is written to a temporary folder, loaded, and compared with the network on the image
     at hand and on three of the gate's, within the gate's tolerances. Where anything of this fails, the
     network goes on; one line says which it was.
 
@@ -59,8 +57,8 @@ class FastNetwork(nn.Layer):
         super().__init__()
         self.model = model
         self.engine: Callable[[np.ndarray], np.ndarray] | None = None
-        self._normalize, self._left = normalize, images
-        self._watched, self._decided = 0, False
+        self._normalize, self._images = normalize, images
+        self._watched, self._spent, self._decided = 0, 0.0, False
         self.eval()
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -70,19 +68,19 @@ class FastNetwork(nn.Layer):
         began = time.perf_counter()
         logits = self.model(image)
         if not self._decided:
-            self._left -= 1
             self._watch(image, time.perf_counter() - began)
         return logits
 
     def _watch(self, image: Tensor, seconds: float) -> None:
-        """After the last image that is watched: decides, with what it took."""
+        """Decides whether the export goes on, with what this image took."""
         self._watched += 1
-        if self._watched < _WATCHED:
+        self._spent += seconds
+        size = sum(int(np.prod(parameter.shape)) * 4 for parameter in self.model.parameters())
+        known = max(0, self._images - self._watched) * seconds
+        worth = max(known, self._spent) * _SAVED >= _SECONDS + size * _SECONDS_A_BYTE
+        if self._watched < _WATCHED or not worth:
             return
         self._decided = True
-        size = sum(int(np.prod(parameter.shape)) * 4 for parameter in self.model.parameters())
-        if self._left * seconds * _SAVED < _SECONDS + size * _SECONDS_A_BYTE:
-            return
         try:
             self.engine, found = self._exported(image)
         except (

@@ -17,9 +17,9 @@ from paddlefcn.config import load_config
 from paddlefcn.data.images import Normalize, Resize
 from paddlefcn.deploy.deployment import Deployment, load_deployment
 from paddlefcn.deploy.engines import PaddleEngine
-from paddlefcn.deploy.export import _trtexec
 from paddlefcn.deploy.gate import PARITY_SIZES, compare, parity_images
 from paddlefcn.deploy.predictor import Predictor
+from paddlefcn.deploy.tensorrt import trtexec_line
 from paddlefcn.deploy.writer import check_target, write_export
 from paddlefcn.engine.evaluate import predict_label_map
 from paddlefcn.errors import ConfigError, DataError, OutputError, RunError
@@ -324,19 +324,14 @@ def test_infer_reads_the_export_once(exported, tmp_path, monkeypatch):
     assert len(hashed) == len(set(hashed)) == 2
 
 
-def test_the_line_for_tensorrt_has_the_sizes_of_the_data_or_of_the_gate(tmp_path, monkeypatch):
+def test_the_line_for_tensorrt_has_the_sizes_of_the_data_or_of_the_gate(tmp_path):
     config = load_config(REPO / "configs" / "quickstart.yml")
-    preprocess = build_preprocess(config)
-    line = _trtexec(config, "val", preprocess, tmp_path / "my net")
-    height, width = build_dataset(config, "val").read(0)[0].shape[:2]
+    preprocess, dataset = build_preprocess(config), build_dataset(config, "val")
+    line = trtexec_line(dataset, preprocess, tmp_path / "my net")
+    height, width = dataset.read(0)[0].shape[:2]
     for name in ("min", "opt", "max"):
         assert f" --{name}Shapes=image:1x3x{height}x{width} " in line
     assert line.startswith(f"trtexec --onnx='{tmp_path / 'my net' / 'model.onnx'}' ")
-
-    def missing(config, split):
-        raise DataError("no data set here")
-
-    monkeypatch.setattr("paddlefcn.build.build_dataset", missing)
-    line = _trtexec(config, "val", preprocess, tmp_path)
+    line = trtexec_line(None, preprocess, tmp_path)
     assert "--minShapes=image:1x3x17x23 " in line
     assert "--maxShapes=image:1x3x241x201 " in line

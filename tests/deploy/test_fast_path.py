@@ -10,7 +10,7 @@ import paddlefcn
 import paddlefcn.deploy.fast_path as fast_path
 from paddlefcn.backbones import VGG
 from paddlefcn.data.images import Normalize
-from paddlefcn.deploy.fast_path import FastNetwork, fast_network
+from paddlefcn.deploy.fast_path import fast_network
 from paddlefcn.inference import MultiScale, SlidingWindow, WholeImage
 from paddlefcn.models import FCN8s
 
@@ -77,14 +77,22 @@ def test_a_full_disk_leaves_the_network_to_run(always_worth, capsys, monkeypatch
 
 def test_few_or_small_images_are_not_worth_an_export(monkeypatch, capsys):
     monkeypatch.setattr(fast_path, "write_program", None)
-    net = tiny()
-    assert fast_network(net, NORMALIZE, images=2) is net
-    fast = fast_network(net, NORMALIZE, images=6)
-    assert isinstance(fast, FastNetwork)
+    fast = fast_network(tiny(), NORMALIZE, images=6)
     for image in shown():
         fast(image)
     assert fast.engine is None
     assert capsys.readouterr().out == ""
+
+
+def test_tiles_without_end_of_one_image_are_worth_it_once_they_took_as_long(monkeypatch, capsys):
+    now = iter(range(0, 1000, 5))  # five seconds for each image
+    monkeypatch.setattr(fast_path.time, "perf_counter", lambda: float(next(now)))
+    fast = fast_network(tiny(), NORMALIZE, images=1)
+    turned = []
+    for image in shown():
+        fast(image)
+        turned.append(fast.engine is not None)
+    assert turned == [False, True, True, True, True]  # 0.4 of 10 seconds are 4
 
 
 def test_nothing_of_training_uses_it():
