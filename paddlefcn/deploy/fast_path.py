@@ -45,9 +45,9 @@ class FastNetwork(nn.Layer):
     """Runs the network, then its export once that is worth writing and agrees with the network.
 
     The first images tell how long one takes. If what is saved on those that are known to come, or would have
-    been saved on those that came, is more than writing and checking an export takes, the program is written to a temporary folder, loaded, and compared with the network on the image
-    at hand and on three of the gate's, within the gate's tolerances. Where anything of this fails, the
-    network goes on; one line says which it was.
+    been saved on those that came, is more than an export takes, its program is written to a temporary folder,
+    loaded, and compared with the network on the image at hand and on three of the gate's, within the gate's
+    tolerances. Where anything of this fails, the network goes on; one line says which it was.
 
     Args:
         model, normalize, images: as of `fast_network`.
@@ -58,6 +58,8 @@ class FastNetwork(nn.Layer):
         self.model = model
         self.engine: Callable[[np.ndarray], np.ndarray] | None = None
         self._normalize, self._images = normalize, images
+        size = sum(4 * int(np.prod(parameter.shape)) for parameter in model.parameters())
+        self._cost = _SECONDS + size * _SECONDS_A_BYTE
         self._watched, self._spent, self._decided = 0, 0.0, False
         self.eval()
 
@@ -75,23 +77,14 @@ class FastNetwork(nn.Layer):
         """Decides whether the export goes on, with what this image took."""
         self._watched += 1
         self._spent += seconds
-        size = sum(int(np.prod(parameter.shape)) * 4 for parameter in self.model.parameters())
         known = max(0, self._images - self._watched) * seconds
-        worth = max(known, self._spent) * _SAVED >= _SECONDS + size * _SECONDS_A_BYTE
+        worth = max(known, self._spent) * _SAVED >= self._cost
         if self._watched < _WATCHED or not worth:
             return
         self._decided = True
         try:
             self.engine, found = self._exported(image)
-        except (
-            UserError,
-            RunError,
-            OSError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            NotImplementedError,
-        ) as error:
+        except (UserError, RunError, OSError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             say_above(f"the network itself runs, because its export cannot be used here: {reason}")
             return

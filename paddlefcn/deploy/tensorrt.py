@@ -1,7 +1,8 @@
-"""The line that makes a TensorRT engine of an ONNX export. It has not been tried: no such machine was at hand."""
+"""The line that makes a TensorRT engine of an ONNX export. It has not been tried."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from statistics import median_low
@@ -30,10 +31,8 @@ def trtexec_line(dataset: SegmentationDataset | None, preprocess: Preprocess, fo
     if dataset is not None and len(dataset):
         last, count = len(dataset) - 1, min(len(dataset), _MEASURED)
         places = sorted({round(index * last / max(1, count - 1)) for index in range(count)})
-        try:
+        with contextlib.suppress(DataError):
             sizes = [preprocess.output_size(*dataset.read(index)[0].shape[:2]) for index in places]
-        except DataError:
-            pass
     heights, widths = zip(*sizes)
     shapes = " ".join(
         f"--{name}Shapes=image:1x{preprocess.channels}x{pick(heights)}x{pick(widths)}"
