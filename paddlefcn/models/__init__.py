@@ -8,6 +8,9 @@ from typing import Any
 
 from paddlefcn.backbones import BACKBONES
 from paddlefcn.models.base import SegmentationModel
+from paddlefcn.models.ddrnet import DDRNet
+from paddlefcn.models.deeplabv1 import DeepLabV1
+from paddlefcn.models.deeplabv2 import DeepLabV2
 from paddlefcn.models.deeplabv3 import DeepLabV3
 from paddlefcn.models.deeplabv3plus import DeepLabV3Plus
 from paddlefcn.models.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
@@ -22,6 +25,7 @@ from paddlefcn.models.published_fcn import (
     PublishedFCN32s,
     published,
 )
+from paddlefcn.models.refinenet import LightRefineNet, RefineNet
 from paddlefcn.models.segnet import SegNet
 from paddlefcn.models.unet import UNet
 from paddlefcn.models.unet_plusplus import UNetPlusPlus
@@ -36,11 +40,16 @@ MODELS: dict[str, type[SegmentationModel]] = {
     "PublishedFCN8s": PublishedFCN8s,
     "PublishedFCN8sAtOnce": PublishedFCN8sAtOnce,
     "FCNAlexNet": FCNAlexNet,
+    "DDRNet": DDRNet,
+    "DeepLabV1": DeepLabV1,
+    "DeepLabV2": DeepLabV2,
     "DeepLabV3": DeepLabV3,
     "DeepLabV3Plus": DeepLabV3Plus,
     "FCNHead": FCNHead,
     "LRASPP": LRASPP,
+    "LightRefineNet": LightRefineNet,
     "PSPNet": PSPNet,
+    "RefineNet": RefineNet,
     "SegNet": SegNet,
     "UNet": UNet,
     "UNetPlusPlus": UNetPlusPlus,
@@ -81,6 +90,9 @@ def resolve(
 __all__ = [
     "LRASPP",
     "MODELS",
+    "DDRNet",
+    "DeepLabV1",
+    "DeepLabV2",
     "DeepLabV3",
     "DeepLabV3Plus",
     "FCN8s",
@@ -89,11 +101,13 @@ __all__ = [
     "FCN32s",
     "FCNAlexNet",
     "FCNHead",
+    "LightRefineNet",
     "PSPNet",
     "PublishedFCN8s",
     "PublishedFCN8sAtOnce",
     "PublishedFCN16s",
     "PublishedFCN32s",
+    "RefineNet",
     "SegNet",
     "SegmentationModel",
     "UNet",
