@@ -39,6 +39,8 @@ _LAZY = {
     "MobileNetV3Small": "paddlefcn.backbones",
     "MobileNetV3Large": "paddlefcn.backbones",
     "Xception65": "paddlefcn.backbones",
+    "BackboneUNet": "paddlefcn.models",
+    "BackboneUNetPlusPlus": "paddlefcn.models",
     "DDRNet": "paddlefcn.models",
     "DDRNet23": "paddlefcn.backbones",
     "DDRNet23Slim": "paddlefcn.backbones",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paddlefcn.backbones import BACKBONES
+from paddlefcn.models.backbone_unet import BackboneUNet, BackboneUNetPlusPlus
 from paddlefcn.models.base import SegmentationModel
 from paddlefcn.models.ddrnet import DDRNet
 from paddlefcn.models.deeplabv1 import DeepLabV1
@@ -40,6 +41,8 @@ MODELS: dict[str, type[SegmentationModel]] = {
     "PublishedFCN8s": PublishedFCN8s,
     "PublishedFCN8sAtOnce": PublishedFCN8sAtOnce,
     "FCNAlexNet": FCNAlexNet,
+    "BackboneUNet": BackboneUNet,
+    "BackboneUNetPlusPlus": BackboneUNetPlusPlus,
     "DDRNet": DDRNet,
     "DeepLabV1": DeepLabV1,
     "DeepLabV2": DeepLabV2,
@@ -90,6 +93,8 @@ def resolve(
 __all__ = [
     "LRASPP",
     "MODELS",
+    "BackboneUNet",
+    "BackboneUNetPlusPlus",
     "DDRNet",
     "DeepLabV1",
     "DeepLabV2",
