@@ -15,7 +15,7 @@ from paddle import nn
 
 from paddlefcn.backbones.base import Backbone, FeatureMap
 from paddlefcn.backbones.resnet import BasicBlock
-from paddlefcn.layers import Resize, convolution
+from paddlefcn.layers import Resize, add_resized, convolution
 
 
 class Residual(nn.Layer):
@@ -88,10 +88,10 @@ class DDRNet23(Backbone):
         stage2 = self.layer2(stage1)
         coarse, fine = self.coarse3(stage2), self.fine3(stage2)
         stage3 = F.relu(coarse + self.down3(F.relu(fine)))
-        detail3 = fine + self.resize(self.up3(F.relu(coarse)), fine)
+        detail3 = add_resized(fine, self.resize(self.up3(F.relu(coarse)), fine))
         coarse, fine = self.coarse4(stage3), self.fine4(F.relu(detail3))
         stage4 = F.relu(coarse + self.down4(F.relu(fine)))
-        detail4 = fine + self.resize(self.up4(F.relu(coarse)), fine)
+        detail4 = add_resized(fine, self.resize(self.up4(F.relu(coarse)), fine))
         found.update(stage1=stage1, stage2=stage2, stage3=stage3, stage4=stage4)
         found.update(detail3=detail3, detail4=detail4)
         wanted = self.wanted(names)

@@ -221,9 +221,7 @@ class _MobileNetV3(_MobileNet):
         super().__init__()
         _check_factor(width_factor)
         if not 0 < norm_epsilon < 1:
-            raise ValueError(
-                f"norm_epsilon: got {norm_epsilon}, expected above 0, below 1 (published: 0.001)"
-            )
+            raise ValueError(f"norm_epsilon: got {norm_epsilon}, expected 0.001 or so, above 0 and below 1")
         strides, epsilon = Strides(output_stride, stride=2), norm_epsilon
         before = rounded(16 * width_factor)
         blocks: list[nn.Layer] = [_conv_norm(in_channels, before, 3, nn.Hardswish, stride=2, epsilon=epsilon)]

@@ -1,8 +1,8 @@
 """U-Net and U-Net++ on classification backbones, whose finest map has stride 2.
 
 Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015, figure 1, and Zhou and others, "UNet++", DLMIA 2018,
-figure 1; on such backbones as segmentation_models.pytorch builds them: a step for each map, and one more to the
-image.
+figure 1; on such backbones as segmentation_models.pytorch builds them: a step for each map, and one more to
+the image.
 """
 
 from __future__ import annotations

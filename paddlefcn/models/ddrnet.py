@@ -19,7 +19,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from paddlefcn.backbones import Backbone
-from paddlefcn.layers import AdaptiveMean, ConvBNReLU, Resize, convolution
+from paddlefcn.layers import AdaptiveMean, ConvBNReLU, Resize, add_resized, convolution
 from paddlefcn.models.base import SegmentationModel, check_width
 from paddlefcn.models.heads import AUXILIARY_WEIGHT, check_batch
 
@@ -72,7 +72,7 @@ class DDRNet(SegmentationModel):
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         side, detail, deep = self.backbone(image, self.taps)
-        x = detail + self.resize(self.pyramid(deep), detail)
+        x = add_resized(detail, self.resize(self.pyramid(deep), detail))
         outputs = [self.resize(self.head(x), image)]
         if self.training and self.auxiliary is not None:
             outputs.append(self.resize(self.auxiliary(side), image))
@@ -102,7 +102,7 @@ class AggregationPyramid(nn.Layer):
         branches = [self.reduce[0](x)]
         for number, mean in enumerate([*means, self.mean(x)]):
             finer = self.resize(self.reduce[number + 1](mean), x)
-            branches.append(self.process[number](finer + branches[-1]))
+            branches.append(self.process[number](add_resized(branches[-1], finer)))
         return self.project(paddle.concat(branches, axis=1)) + self.shortcut(x)
 
 

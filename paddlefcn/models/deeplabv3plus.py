@@ -53,7 +53,7 @@ class DeepLabV3Plus(SegmentationModel):
         low_level, low_level_channels: the finer map by name (None: the deepest of stride 4), and to what its
             channels are reduced (section 4.1, table 1).
         separable: whether 3x3 convolutions of pyramid and decoder are depthwise separable, as published for
-            Xception (section 4.3); inner_relu, inner_norm: whether ReLU, and BatchNorm, stand between its steps.
+            Xception (section 4.3); inner_relu, inner_norm: whether ReLU, BatchNorm stand between its steps.
         encoder_convolution: one more 3x3 behind the pyramid. decoder_convolutions: so many 3x3 behind the
             finer map (section 4.1: 2). segmentation_models.pytorch has true and 1.
         dropout: behind the pyramid. align_corners: of every resizing.

@@ -53,7 +53,8 @@ class PSPNet(SegmentationModel):
         for key, kernel in (("block_kernel", block_kernel), ("score_kernel", score_kernel)):
             if kernel not in (1, 3):
                 raise ValueError(f"{key}: got {kernel}, expected 1 or 3")
-        side, deep = backbone.auxiliary, backbone.last if deepest is None else backbone.map(deepest)
+        deep = backbone.last if deepest is None else backbone.map(deepest)
+        side = backbone.auxiliary if auxiliary else deep
         self.taps = (side.name, deep.name)
         self.pyramid = PyramidPooling(deep.channels, bins, mean_norm=mean_norm, align_corners=align_corners)
         self.block = ConvBNReLU(self.pyramid.out_channels, channels, block_kernel)

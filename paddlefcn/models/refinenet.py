@@ -15,7 +15,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from paddlefcn.backbones import Backbone, FeatureMap
-from paddlefcn.layers import Resize, convolution
+from paddlefcn.layers import Resize, add_resized, convolution
 from paddlefcn.models.base import SegmentationModel, check_dropout, check_width
 
 STRIDES = (32, 16, 8, 4)
@@ -80,7 +80,7 @@ class RefineBlock(nn.Layer):
         x = self.reduce(x)
         for unit in self.adapt_units:
             x = unit(x)
-        x = x if self.adapt is None or coarser is None else self.adapt(x) + coarser
+        x = x if self.adapt is None or coarser is None else add_resized(self.adapt(x), coarser)
         x = self.pooling(F.relu(x))
         for unit in self.units:
             x = unit(x)

@@ -131,17 +131,9 @@ def torch_cases() -> dict[str, tuple[int, Any, list[str], list[tuple[int, int]]]
         "timm_mobilenet_v3_small": "mobilenetv3_small_100",
         "timm_mobilenet_v3_large": "mobilenetv3_large_100",
     }.items():
-        places = (
-            ["blocks.2", "bn2"]
-            if "v2" in name
-            else ["blocks.2", "blocks.5" if "small" in name else "blocks.6"]
-        )
-        cases[name] = (
-            1,
-            lambda timm_name=timm_name: timm.create_model(timm_name, num_classes=0),
-            places,
-            ODD,
-        )
+        last = "bn2" if "v2" in name else "blocks.5" if "small" in name else "blocks.6"
+        maker = lambda timm_name=timm_name: timm.create_model(timm_name, num_classes=0)  # noqa: E731
+        cases[name] = (1, maker, ["blocks.2", last], ODD)
     import segmentation_models_pytorch as smp
 
     for name, made in {

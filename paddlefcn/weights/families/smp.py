@@ -34,7 +34,7 @@ _HEADS: dict[str, dict[str, str]] = {
         _ASPP + r"0\.1\.": "aspp.blocks.0.bn.",
         _ASPP + r"([123])\.0\.0\.": r"aspp.blocks.\1.depthwise.",
         _ASPP + r"([123])\.0\.1\.": r"aspp.blocks.\1.pointwise.conv.",
-        _ASPP + r"([123])\.0\.(weight)": r"aspp.blocks.\1.conv.\2",
+        _ASPP + r"([123])\.1\.": r"aspp.blocks.\1.pointwise.bn.",
         _ASPP + r"4\.1\.": "aspp.image_pool.block.conv.",
         _ASPP + r"4\.2\.": "aspp.image_pool.block.bn.",
         r"^decoder\.aspp\.0\.project\.0\.": "aspp.project.conv.",
