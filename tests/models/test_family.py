@@ -18,6 +18,13 @@ LEARNERS = [
     ("FCN8s", MOBILE, {"fc_channels": 32, "fc6_kernel": 1, "dropout": 0.0}),
     ("FCNHead", RESNET, {"dropout": 0.0}),
     ("LRASPP", MOBILE, {"channels": 16}),
+    ("DDRNet", {"type": "DDRNet23Slim", "width": 8}, {"pyramid_channels": 16, "channels": 16}),
+    ("DeepLabV1", {"type": "DeepLabVGG16", "width": 8}, {"fc_channels": 32, "dropout": 0.0}),
+    ("DeepLabV2", RESNET, {}),
+    ("RefineNet", RESNET, {"channels": 16, "deep_channels": 24, "dropout": 0.0}),
+    ("LightRefineNet", RESNET, {"channels": 16, "deep_channels": 24, "dropout": 0.0}),
+    ("BackboneUNet", RESNET, {"channels": [32, 24, 16, 12, 8]}),
+    ("BackboneUNetPlusPlus", RESNET, {"channels": [32, 24, 16, 12, 8]}),
 ]
 
 
