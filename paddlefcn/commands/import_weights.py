@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from paddlefcn.weights.foreign import Foreign
 
 # paddlefcn.weights.foreign has the same: importing it here would import numpy for --help
-FORMATS = ("auto", "torchvision", "timm", "paddle", "paddleseg", "caffe", "pytorch-fcn")
+FORMATS = ("auto", "torchvision", "timm", "paddle", "paddleseg", "smp", "caffe", "pytorch-fcn")
 IMAGES = ("imagenet", "caffe", "fcn")
 
 

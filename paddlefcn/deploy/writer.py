@@ -142,8 +142,8 @@ def write_export(
             scores = _scores(model, deployment, hidden, target, examples, say)
             tree = {**_tree(written, figures, scores), **(more or {})}
             with naming_full_disk(hidden), naming_errors(folder):
-            _write_deploy_file(hidden, tree)
-            _put_in_place(hidden, folder)
+                _write_deploy_file(hidden, tree)
+                _put_in_place(hidden, folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return tree
