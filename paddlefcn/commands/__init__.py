@@ -161,5 +161,5 @@ def _overview() -> str:
         path = Path(__file__).with_name(f"{name}.py")
         if path.exists():
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            lines.append(f"  {name.replace('_', '-'):15}{text.splitlines()[0] if text else ''}")
+            lines.append(f"  {name.replace('_', '-'):17} {text.splitlines()[0] if text else ''}")
     return "\n".join(lines)

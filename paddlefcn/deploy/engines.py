@@ -215,12 +215,17 @@ class OpenVinoEngine:
         """[N, C, h, w] float32 -> the program's output as it comes."""
         with self._lock:
             size = batch.shape if self._by_size else ()
-            request = self._compiled.get(size) or self._compile(size)
-            self._compiled[size] = request
-            self._compiled.move_to_end(size)
-            while len(self._compiled) > _CACHED_SHAPES:
-                self._compiled.popitem(last=False)
-            result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            try:
+                request = self._compiled.get(size) or self._compile(size)
+                self._compiled[size] = request
+                self._compiled.move_to_end(size)
+                while len(self._compiled) > _CACHED_SHAPES:
+                    self._compiled.popitem(last=False)
+                result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            # it takes no map smaller than a pooling window, for one
+            except RuntimeError as error:
+                height, width = batch.shape[2:]
+                raise RuntimeError(f"OpenVINO cannot run {height}x{width}: {_short(error)}") from error
             return np.array(next(iter(result.values())))
 
     def _compile(self, size: tuple[int, ...]) -> Any:

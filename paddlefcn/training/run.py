@@ -229,6 +229,7 @@ class _Session:
             plot_curves(records.metrics, self.folder / "curves.png", records.class_scores)
         for line in closing_lines(self.folder, self.stages, loop, self._bad, code):
             loop.progress.say(line)
+        self.ranks.gather(None)  # the launcher ends all ranks when the first leaves with a signal's code
         return self._result(records.metrics, code)
 
     def _next_stage(self, loop: Loop) -> Loop:
