@@ -50,11 +50,12 @@ class LabelReader:
         self.max_pixels = max_pixels
         self.dtype = np.uint8 if num_classes <= 256 and 0 <= ignore_index <= 255 else np.int32
         self.label_map = None if label_map is None else self._check_map(label_map)
-        mapped = label_map is not None or color_table is not None
-        if threshold is not None and (num_classes != 2 or mapped):
-            raise ValueError(
-                "threshold: makes two classes of grey masks; name two, and no label_map or color_table"
-            )
+        if threshold is not None:
+            if num_classes != 2:
+                raise ValueError(f"threshold: makes two classes of grey masks; there are {num_classes}")
+            for key, given in (("label_map", label_map), ("color_table", color_table)):
+                if given is not None:
+                    raise ValueError(f"threshold and {key} are both given; drop {key}, or set {key}: null")
         self.threshold = threshold
         self.colors = None if color_table is None else self._check_colors(color_table)
         if self.colors is not None and self.label_map is not None:

@@ -12,6 +12,7 @@ from paddlefcn.training.rates import check_rate
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
+    from paddlefcn.config.recipe import DistillationConfig
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.engine.loop import Loop
     from paddlefcn.losses import LossEntry
@@ -32,6 +33,7 @@ def opening_lines(
         f"{part.model.type}: {parameters:,} trained parameters; {len(shared.train_set)} training "
         f"and {len(shared.val_set)} validation images, {part.data.num_classes} classes",
         *[f"loss: {_weighted(entry)}" for entry in loop.step.losses.entries],
+        *([f"loss: {_taught(part.distillation)}"] if part.distillation else []),
         *[f"note: {line}" for line in [*unused_by_stages(config.tree), *_step_notes(loop)]],
     ]
     for stage in stages:
@@ -55,6 +57,13 @@ def _step_notes(loop: Loop) -> list[str]:
 def _weighted(entry: LossEntry) -> str:
     weights = ", ".join(f"{weight:g}" for weight in entry.weights)
     return f"{type(entry.loss).__name__}, outputs weighted {weights}"
+
+
+def _taught(wanted: DistillationConfig) -> str:
+    teacher = wanted.export or f"{wanted.weights} ({wanted.config})"
+    weights = f"weighted {wanted.weight:g} at temperature {wanted.temperature:g}"
+    features = f", features {wanted.features:g}" if wanted.features else ""
+    return f"distillation from {teacher}, {weights}{features}"
 
 
 def _stage_lines(stage: Stage, train_set: SegmentationDataset) -> list[str]:
@@ -95,7 +104,7 @@ def closing_lines(
     if bad:
         lines.append(f"{len(bad)} bad image{'s' * (len(bad) > 1)} left out (data.on_bad_image: skip)")
     if state.skipped:
-        lines.append(f"{state.skipped} steps left out because their loss was not finite")
+        lines.append(f"{state.skipped} steps left out because their loss or gradients were not finite")
     if code:
         return [
             *lines,

@@ -208,7 +208,6 @@ def build_loop(
         precision=precision,
         guide=shared.teachers.guide(config.distillation, network),
         ranks=ranks,
-        keeps_statistics=train.allowed_skips > 0,
     )
     loader = build.build_loader(
         config, shared.train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size
