@@ -212,7 +212,7 @@ class OpenVinoEngine:
             raise WeightsError(f"{model_file}: OpenVINO cannot load it ({_short(error)})") from error
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """[N, C, h, w] float32 -> the program's output as it comes; DataError for less than 17 pixels a side."""
+        """[N, C, h, w] float32 -> the program's output as it comes; DataError below 17 pixels a side."""
         height, width = batch.shape[2:]
         if min(height, width) < _SMALLEST_SIDE:
             raise DataError(f"is {width}x{height} pixels; OpenVINO takes {_SMALLEST_SIDE} a side and more")
