@@ -15,6 +15,7 @@ import numpy as np
 
 from paddlefcn import runtime
 from paddlefcn.deploy.operators import check_operators
+from paddlefcn.deploy.parameters import check_parameters
 from paddlefcn.errors import ConfigError, DataError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
@@ -44,14 +45,15 @@ def create_engine(
 
     Raises:
         UserError: threads out of range.
-        ConfigError: the engine is not installed or cannot use the device, or the program holds an operator
-            that no network needs.
+        ConfigError: the engine is not installed or cannot use the device, the program holds an operator that
+            no network needs, or the files are not of one export.
         WeightsError: it cannot load the files.
     """
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
     check_operators(files["model"])
     if name in ("onednn", "native"):
+        check_parameters(files["model"], files["params"])
         onednn = name == "onednn"
         return PaddleEngine(
             files["model"],
