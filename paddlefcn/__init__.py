@@ -1,6 +1,7 @@
 """Semantic segmentation with fully convolutional networks in PaddlePaddle.
 
-``from paddlefcn import FCN8s, VGG16`` works and imports paddle only then.
+``from paddlefcn import FCN8s, VGG16`` works and imports paddle only then, with the threads and the quiet logs
+of `runtime.prepare` if nobody has imported it before.
 """
 
 from __future__ import annotations
@@ -73,10 +74,17 @@ _LAZY = {
     "train": "paddlefcn.training",
 }
 __all__ = ["__version__", *sorted(_LAZY)]
+# those that import it; a Predictor on another runtime does without
+_WITH_PADDLE = ("backbones", "deploy.export", "evaluation", "losses", "models", "training")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
+        if _LAZY[name].removeprefix("paddlefcn.") in _WITH_PADDLE:
+            # threads are counted when paddle is imported: afterwards it is too late for them
+            from paddlefcn import runtime
+
+            runtime.prepare()
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'paddlefcn' has no attribute {name!r}")
 

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -179,7 +180,9 @@ def _run(command: list[str], place: _Place, failure: str) -> None:
     if done.returncode == 0:
         return
     lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    told = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["no message"]
+    # a compiler's or the check's own; of an exception its last line
+    told = [line for line in lines if re.search(r"(^|: )(fatal )?error:", line)]
+    told = told or lines[-1:] or ["no message"]
     message = f"accelerator: {failure} (exit code {done.returncode}): {told[0].strip()[:300]}"
     if done.returncode > 0:  # not a signal, which may have been the user's or the memory's
         with contextlib.suppress(OutputError, RunError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from paddlefcn.data.buffers import Buffers
 from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import Sample, SegmentationDataset
 from paddlefcn.data.growth import Growth
@@ -115,11 +116,14 @@ class TrainLoader:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batch `start` and those after it, without end. Close the generator to end its workers."""
         self.prepare()
-        stream = ordered_map(self._make, itertools.count(start), self.num_workers)
+        make = dataclasses.replace(self._make, small_labels=self.num_workers > 0)
+        stream = ordered_map(make, itertools.count(start), self.num_workers)
         try:
             for image, label, names, bad in stream:
                 self.bad.update(bad)
-                yield Batch(image, label.astype(np.int64), names)
+                # the stream holds on to nothing, so that memory is free for the next batch
+                yield Batch(image, label.astype(np.int64, copy=False), names)
+                del image, label
         finally:
             stream.close()  # type: ignore[attr-defined]
 
@@ -138,7 +142,7 @@ def _reduced(image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.nda
 
 @dataclasses.dataclass(frozen=True)
 class _BatchMaker:
-    """Makes batch k; sent to every worker once. Labels travel in their small type."""
+    """Makes batch k; sent to every worker once, from where labels travel in their small type."""
 
     dataset: SegmentationDataset
     augment: Transform
@@ -149,6 +153,9 @@ class _BatchMaker:
     rank: int
     world_size: int
     holders: Mapping[int, Sequence[int]]  # class id -> the samples that hold it, for those that are drawn by
+    small_labels: bool = False  # of the data set's own type instead of int64
+    images: Buffers = dataclasses.field(default_factory=Buffers)
+    labels: Buffers = dataclasses.field(default_factory=Buffers)
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, str]]:
         position, size, scale = self.growth(number)
@@ -166,10 +173,13 @@ class _BatchMaker:
                     f"{label.shape[0]}x{label.shape[1]}; add RandomCrop or Resize with a size to "
                     f"data.train_transforms, or set train.batch_size to 1"
                 )
-        image = np.empty((len(samples), self.normalize.channels, *shape), np.float32)
-        for index, (pixels, _, _) in enumerate(samples):
+        kind = np.result_type(*(label for _, label, _ in samples)) if self.small_labels else np.int64
+        image = self.images.empty((len(samples), self.normalize.channels, *shape), np.float32)
+        labels = self.labels.empty((len(samples), *shape), kind)
+        for index, (pixels, label, _) in enumerate(samples):
             self.normalize(pixels, out=image[index])
-        return image, np.stack([label for _, label, _ in samples]), names, bad
+            labels[index] = label
+        return image, labels, names, bad
 
     def _sample(self, position: int, bad: dict[str, str]) -> tuple[np.ndarray, np.ndarray, str]:
         """The sample at a position of the endless stream, augmented."""

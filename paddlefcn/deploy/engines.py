@@ -15,6 +15,7 @@ import numpy as np
 
 from paddlefcn import runtime
 from paddlefcn.deploy.operators import check_operators
+from paddlefcn.deploy.parameters import check_parameters
 from paddlefcn.errors import ConfigError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
@@ -42,14 +43,15 @@ def create_engine(
 
     Raises:
         UserError: threads out of range.
-        ConfigError: the engine is not installed or cannot use the device, or the program holds an operator
-            that no network needs.
+        ConfigError: the engine is not installed or cannot use the device, the program holds an operator that
+            no network needs, or the files are not of one export.
         WeightsError: it cannot load the files.
     """
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
     check_operators(files["model"])
     if name in ("onednn", "native"):
+        check_parameters(files["model"], files["params"])
         onednn = name == "onednn"
         return PaddleEngine(
             files["model"],
@@ -213,12 +215,17 @@ class OpenVinoEngine:
         """[N, C, h, w] float32 -> the program's output as it comes."""
         with self._lock:
             size = batch.shape if self._by_size else ()
-            request = self._compiled.get(size) or self._compile(size)
-            self._compiled[size] = request
-            self._compiled.move_to_end(size)
-            while len(self._compiled) > _CACHED_SHAPES:
-                self._compiled.popitem(last=False)
-            result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            try:
+                request = self._compiled.get(size) or self._compile(size)
+                self._compiled[size] = request
+                self._compiled.move_to_end(size)
+                while len(self._compiled) > _CACHED_SHAPES:
+                    self._compiled.popitem(last=False)
+                result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            # it takes no map smaller than a pooling window, for one
+            except RuntimeError as error:
+                height, width = batch.shape[2:]
+                raise RuntimeError(f"OpenVINO cannot run {height}x{width}: {_short(error)}") from error
             return np.array(next(iter(result.values())))
 
     def _compile(self, size: tuple[int, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def export(
     from paddlefcn.build import build_dataset, validate
     from paddlefcn.deploy.deployment import Deployment
     from paddlefcn.deploy.reach import find_tiling
+    from paddlefcn.deploy.tensorrt import trtexec_line
     from paddlefcn.deploy.writer import check_target, choose_examples, write_export
     from paddlefcn.trained import load_trained
 
@@ -74,4 +76,12 @@ def export(
         max_pixels=trained.max_pixels,
         refine=trained.refine,
     )
-    return write_export(trained.model, deployment, place, on_parity, target=target, examples=examples)
+    more: dict[str, Any] = {}
+    if (target.format, target.precision) == ("onnx", "fp32"):
+        dataset = None
+        with contextlib.suppress(DataError):
+            dataset = build_dataset(config, scoring.split)
+        more["tensorrt"] = {"tried": False, "command": trtexec_line(dataset, preprocess, place)}
+    return write_export(
+        trained.model, deployment, place, on_parity, target=target, examples=examples, more=more
+    )

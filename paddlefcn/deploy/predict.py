@@ -62,7 +62,7 @@ def predict(
     build.validate(config)
     made_by = [config.to_yaml(), checksum(resolve_weights(weights)), inference.to_dict()]
     trained = load_trained(config, weights)
-    network = trained_network(trained, inference, request)
+    network = trained_network(trained, inference, request, len(found))
     return predict_files(network, found, output, request, made_by)
 
 

@@ -7,6 +7,7 @@ from paddlefcn.layers.blocks import (
     NORMS,
     CeilMaxPool,
     ConvBNReLU,
+    Join,
     SeparableConvBNReLU,
     convolution,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "CeilMaxPool",
     "ConvBNReLU",
     "IndexedMaxPool",
+    "Join",
     "Resize",
     "SeparableConvBNReLU",
     "Unpool",

@@ -128,6 +128,13 @@ class SeparableConvBNReLU(nn.Layer):
         return self.pointwise(F.relu(x) if self.inner_relu else x)
 
 
+class Join(nn.Layer):
+    """Maps of one size, channels behind channels: ``[N,C1,H,W], [N,C2,H,W], ... -> [N,C1+C2+...,H,W]``."""
+
+    def forward(self, *maps: paddle.Tensor) -> paddle.Tensor:
+        return paddle.concat(list(maps), axis=1)
+
+
 class CeilMaxPool(nn.Layer):
     """Max pooling that rounds up, as Caffe does: no pixel is dropped, and one pixel stays one."""
 

@@ -84,6 +84,8 @@ class WindowMean(nn.Layer):
 
 def _weighted(x: paddle.Tensor, rows: paddle.Tensor, columns: paddle.Tensor) -> paddle.Tensor:
     """``rows [H',H] @ x [N,C,H,W] @ columns [W',W] transposed``."""
+    if rows.dtype != x.dtype:
+        rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     # in this order: oneDNN's product of a 4-D map with a 2-D matrix behind it is wrong for a single cell
     x = paddle.matmul(columns, x.transpose([0, 1, 3, 2]))
     return paddle.matmul(rows, x.transpose([0, 1, 3, 2]))

@@ -10,7 +10,7 @@ from paddle import nn
 from paddlefcn.errors import UserError
 from paddlefcn.layers import AdaptiveMean, ConvBNReLU, Resize, SeparableConvBNReLU, convolution
 
-# an auxiliary output counts 0.4, as PSPNet (section 3.3) found best, and DeepLab's libraries took over
+# an auxiliary output counts 0.4: PSPNet (section 5.2, table 2) found it best, others took it over
 AUXILIARY_WEIGHT = 0.4
 
 

@@ -39,7 +39,7 @@ class PSPNet(SegmentationModel):
         """Put the pyramid on the deepest map.
 
         channels: of the convolution behind the pyramid. bins: parts a side (section 3.2).
-        dropout: before the score. auxiliary: a second head on an earlier map, weight 0.4 (section 3.3).
+        dropout: before the score. auxiliary: a second head on an earlier map, weight 0.4 (section 4).
         deepest: the map under the pyramid by name; None: the backbone's last.
         block_kernel, score_kernel: of the two convolutions behind the pyramid, 1 or 3 each.
         mean_norm: whether the bin of 1 has BatchNorm (segmentation_models.pytorch's has none).

@@ -62,6 +62,14 @@ REST = {
             "decoder_convolutions: got 0, expected 1 to 8",
         ),
         ({"type": "UNetPlusPlus", "level": 5}, "level: got 5, expected 1 to 4"),
+        (
+            {"type": "FCNHead", "backbone": "AlexNet"},
+            "reach 95 pixels beyond the image, which the published",
+        ),
+        (
+            {"type": "UNet", "backbone": {"type": "VGG16", "padding": "reference"}},
+            "reach 99 pixels .*; set model.padding: reference on FCN, or take another backbone",
+        ),
         ({"type": "UNetPlusPlus", "average": True, "deep_supervision": False}, "set deep_supervision: true"),
     ],
 )

@@ -127,11 +127,10 @@ def test_an_imported_model_is_fine_tuned_to_other_classes_in_one_command(theirs,
     out, _ = imported(theirs, "paddleseg_deeplabv3p_resnet50", tmp_path, capsys)
     section = {**json.loads(read_metadata(out)["paddlefcn.model"]), "pretrained": str(out)}
     assert main(["train", "-c", recipe(tmp_path, section, HALF), "--device", "cpu"]) == 0
-    printed = capsys.readouterr()
-    log = printed.err + printed.out
-    # five classes there, six here: two tensors start anew, and the log says so and why
-    assert "file [5, 16, 1, 1], network [6, 16, 1, 1]: other classes, made anew" in log
-    assert "2 new" in log
+    # five classes there, six here: two tensors start anew, and screen and log say so and why
+    for text in (capsys.readouterr().out, (tmp_path / "run" / "train.log").read_text()):
+        assert "file [5, 16, 1, 1], network [6, 16, 1, 1]: other classes, made anew" in text
+        assert "2 new" in text
     trained = read_state(tmp_path / "run" / "best" / "model.safetensors")
     assert trained["score.weight"].shape[0] == 6
     change = np.abs(trained["backbone.conv1.0.weight"] - read_state(out)["backbone.conv1.0.weight"]).max()
@@ -147,7 +146,7 @@ def test_a_library_file_goes_into_a_recipe_as_it_is(theirs, tmp_path, capsys):
     }
     imagenet = {"scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": "RGB"}
     assert main(["train", "-c", recipe(tmp_path, section, imagenet), "--device", "cpu"]) == 0
-    assert "4 new" in capsys.readouterr().err
+    assert "4 new" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
