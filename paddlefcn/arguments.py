@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from paddlefcn.errors import ConfigError
 
 T = TypeVar("T")
+Dataclass = type  # by another name, because a component has a `type` of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,46 @@ class Pattern:
 
 
 NotEmpty = Pattern(r"(?s).+", "text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A class's name in a recipe, the arguments that stand with it, and where: a table has the class."""
+
+    type: str
+    args: Mapping[str, Any]
+    where: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in the recipe."""
+        return {"type": self.type, **self.args}
+
+    def look_up(self, table: Mapping[str, Any]) -> Any:
+        """The class or function of this name. ConfigError if the table has none."""
+        if self.type not in table:
+            raise ConfigError(f"{self.where}.type: unknown {self.type!r}{nearest(self.type, table)}")
+        return table[self.type]
+
+    def check(
+        self,
+        table: Mapping[str, Any],
+        *,
+        given: Sequence[str] = (),
+        extra: Dataclass | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        """`check_arguments` for the table's class; the keywords are its."""
+        made, where, name = self.look_up(table), self.where, self.type
+        check_arguments(made, self.args, where=where, name=name, given=given, extra=extra, names=names)
+
+    def make(self, table: Mapping[str, Any], **given: Any) -> Any:
+        """The object: the class called with its arguments and with those `given`, which YAML may not set.
+
+        Raises:
+            ConfigError: an unknown name, arguments that do not fit, or what the class itself says of them.
+        """
+        self.check(table, given=tuple(given))
+        return construct(self.look_up(table), self.where, **{**self.args, **given})
 
 
 def check_arguments(

@@ -6,39 +6,21 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paddlefcn.arguments import check_value, describe, nearest
 from paddlefcn.bars import Steps
 from paddlefcn.data.workers import ordered_map
-from paddlefcn.errors import ConfigError, DataError
+from paddlefcn.errors import DataError
 from paddlefcn.files import write_json
-from paddlefcn.losses.class_weights import RULES, ClassCounts, class_weights
+from paddlefcn.losses.class_weights import ClassCounts, weights_by_rule
 
 if TYPE_CHECKING:
-    from paddlefcn.config import Component, Config
+    from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
 
 FILE = "class_weights.json"
-_KEYS = ("from", "rule", "beta")
-
-
-def check_rule(wanted: Mapping[str, Any], where: str) -> None:
-    """ConfigError, with the key's path, unless `wanted` says how to make class weights from data."""
-    for key in wanted:
-        if key not in _KEYS:
-            raise ConfigError(f"{where}: unknown key {key!r}{nearest(str(key), _KEYS)}")
-    if wanted.get("from") != "data":
-        raise ConfigError(f"{where}.from: expected data, got {describe(wanted.get('from'))}")
-    if wanted.get("rule") not in RULES:
-        expected = f"expected one of {', '.join(RULES)}"
-        raise ConfigError(f"{where}.rule: {expected}, got {describe(wanted.get('rule'))}")
-    check_value(wanted.get("beta"), float | None, f"{where}.beta")
-    beta = wanted.get("beta")
-    if beta is not None and (wanted["rule"] != "effective" or not 0 <= beta < 1):
-        raise ConfigError(f"{where}.beta: 0 or more and less than 1, of rule effective alone; got {beta}")
 
 
 def wants_counts(config: Config) -> bool:
@@ -47,34 +29,25 @@ def wants_counts(config: Config) -> bool:
     return any(isinstance(loss.args.get("class_weights"), Mapping) for part in parts for loss in part.loss)
 
 
-def with_class_weights(config: Config, counts: ClassCounts | None) -> Config:
-    """The recipe with numbers in the place of every rule, in its stages too; no weights without counts.
+def find_counts(config: Config, train_set: SegmentationDataset, run: Path | None) -> ClassCounts | None:
+    """How often the classes occur, if a loss wants to know: as the `run` that goes on counted them, or now.
 
     Raises:
-        ConfigError: nothing is labelled.
+        DataError: a pair cannot be used, and the recipe does not say that such are left out.
     """
-
-    def numbers(loss: Component) -> Component:
-        wanted = loss.args.get("class_weights")
-        if not isinstance(wanted, Mapping):
-            return loss
-        where = f"{loss.where}.class_weights"
-        return dataclasses.replace(loss, args={**loss.args, "class_weights": _weights(wanted, counts, where)})
-
-    return dataclasses.replace(
-        config,
-        loss=tuple(numbers(loss) for loss in config.loss),
-        stages=tuple(with_class_weights(stage, counts) for stage in config.stages),
-    )
-
-
-def _weights(wanted: Mapping[str, Any], counts: ClassCounts | None, where: str) -> list[float] | None:
-    if counts is None:
+    if not wants_counts(config):
         return None
-    try:
-        return class_weights(counts, wanted["rule"], wanted.get("beta"))
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    kept = None if run is None else read_counts(run)
+    skip = config.data.on_bad_image == "skip"
+    return kept or count_classes(train_set, num_workers=config.data.num_workers, skip=skip)
+
+
+def find_run_counts(config: Config, weights: Path) -> ClassCounts | None:
+    """How often the classes occur, if a loss wants to know and the run that the weights are of counted it."""
+    if not wants_counts(config):
+        return None
+    folders = weights.resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
+    return next(filter(None, map(read_counts, folders)), None)
 
 
 def count_classes(dataset: SegmentationDataset, *, num_workers: int = 0, skip: bool = False) -> ClassCounts:
@@ -125,7 +98,7 @@ def write_counts(folder: Path, config: Config, counts: ClassCounts) -> list[str]
             wanted = loss.args.get("class_weights")
             if not isinstance(wanted, Mapping):
                 continue
-            weights = _weights(wanted, counts, loss.where) or []
+            weights = weights_by_rule(wanted, counts, loss.where)
             made[f"{loss.where.rpartition(' ')[2]}.class_weights"] = weights
             told = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, weights))
             lines.append(f"{loss.type}: class weights by {wanted['rule']}: {told}")

@@ -14,15 +14,15 @@ import paddle
 import paddlefcn
 from paddlefcn import build, runtime
 from paddlefcn.bars import Steps
-from paddlefcn.class_weights import read_counts, wants_counts, with_class_weights
+from paddlefcn.class_weights import find_run_counts
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
 from paddlefcn.inference import WholeImage
-from paddlefcn.refine.refinement import Refinement, white_of
+from paddlefcn.refine.refinement import Refinement
 from paddlefcn.refine.settings import RefineOptions
 from paddlefcn.scoring.report import Report, Scorer
-from paddlefcn.trained import load_network
+from paddlefcn.trained import load_trained
 from paddlefcn.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -108,10 +108,11 @@ def score(
     """
     run = inference or WholeImage()
     dataset = build.build_dataset(config, split)
-    model = load_network(config, weights)
-    losses = build.build_losses(_weighted_classes(config, weights), model)
+    trained = load_trained(config, weights)
+    losses = build.build_losses(config, trained.model, find_run_counts(config, resolve_weights(weights)))
     bad: dict[str, str] = {}
-    refinement = refinement_of(config, refine or RefineOptions())
+    white = trained.preprocess.normalize.white
+    refinement = Refinement(config.refine, refine or RefineOptions(), config.data.ignore_index, white)
     gives = "probabilities" if run.probabilities else "logits"
 
     def decide(index: int, scores: np.ndarray) -> np.ndarray:
@@ -123,9 +124,9 @@ def score(
 
     began = time.perf_counter()
     found = run_evaluation(
-        model,
+        trained.model,
         dataset,
-        preprocess=build.build_preprocess(config),
+        preprocess=trained.preprocess,
         inference=run,
         loss=lambda logits, label: losses([logits], label),
         num_workers=config.data.num_workers,
@@ -137,22 +138,6 @@ def score(
     seconds = time.perf_counter() - began
     about = {"split": split, **_scored_with(config, weights, run), "refinement": refinement.to_dict()}
     return Scored(scorer.report(), found.loss, seconds, dataset, bad, about)
-
-
-def _weighted_classes(config: Config, weights: str | Path) -> Config:
-    """The recipe with the class weights that the run counted, if these weights are a run's."""
-    if not wants_counts(config):
-        return config
-    folders = resolve_weights(weights).resolve().parents[1:3]  # RUN/best/, RUN/checkpoints/iter_N/
-    counts = next(filter(None, map(read_counts, folders)), None)
-    return with_class_weights(config, counts)
-
-
-def refinement_of(config: Config, options: RefineOptions) -> Refinement:
-    """What the options ask for, with the recipe's settings."""
-    normalize = config.data.normalize
-    white = white_of(normalize.scale, normalize.mean)
-    return Refinement(config.refine, options, config.data.ignore_index, white)
 
 
 def _scored_with(config: Config, weights: str | Path, inference: Inference) -> dict[str, Any]:

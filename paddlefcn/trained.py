@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,21 +10,43 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paddlefcn.build import build_model
+from paddlefcn.build import build_model, build_preprocess
 from paddlefcn.config import Config
-from paddlefcn.config.compare import differences
+from paddlefcn.config.compare import describe_own_recipe
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
-from paddlefcn.errors import ConfigError, WeightsError
+from paddlefcn.errors import WeightsError
 from paddlefcn.files import MANIFEST, checksum, read_text
 from paddlefcn.weights import check_normalize, load_into, read_state_and_metadata, resolve_weights
-from paddlefcn.yaml_files import load_yaml
 
 if TYPE_CHECKING:
     from paddle import nn
 
+    from paddlefcn.classes import Classes
+    from paddlefcn.preprocess import Preprocess
+    from paddlefcn.refine.settings import RefineSettings
 
-def load_network(config: Config, weights: str | Path) -> nn.Layer:
-    """The config's network with the weights, in eval mode.
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network with all that belongs to it.
+
+    Attributes:
+        model: in eval mode.
+        preprocess: what makes its input of an image.
+        classes: what its class ids are called and drawn in.
+        max_pixels: of an image that is read for it.
+        refine: settings of what is done to its scores.
+    """
+
+    model: nn.Layer
+    preprocess: Preprocess
+    classes: Classes
+    max_pixels: int
+    refine: RefineSettings
+
+
+def load_trained(config: Config, weights: str | Path) -> Trained:
+    """The config's network with the weights, and with what the config says of its images and classes.
 
     Args:
         config: its `model` and `data` sections say what is built.
@@ -38,11 +61,11 @@ def load_network(config: Config, weights: str | Path) -> nn.Layer:
     state, metadata = read_state_and_metadata(path)
     check_finite(state, path)
     check_normalize(metadata, config.data.normalize, what=str(path))
-    model = build_model(config, pretrained=False)
+    model, preprocess = build_model(config, pretrained=False), build_preprocess(config)
     try:
         load_into(model, state, what=str(path))
     except WeightsError as error:
-        own = _own_recipe(path, config)
+        own = describe_own_recipe(path, config.tree)
         if own:
             raise WeightsError(f"{error}; {own}") from error
         if STAGE_KEY not in metadata or metadata.get(MODEL_KEY) == config.model.type:
@@ -51,31 +74,12 @@ def load_network(config: Config, weights: str | Path) -> nn.Layer:
         wanted = f"-o stages.-1.model={metadata[MODEL_KEY]}"
         raise WeightsError(f"{error}; they are of {metadata[STAGE_KEY]}: use {wanted}") from error
     model.eval()
-    return model
+    return Trained(model, preprocess, config.classes, config.data.max_pixels, config.refine)
 
 
-def _own_recipe(path: Path, config: Config) -> str | None:
-    """How the recipe of the run that the weights are of differs in what makes the network."""
-    for folder in path.absolute().parents:
-        file = folder / "config.yml"
-        if file.is_file():
-            break
-    else:
-        return None
-    try:
-        tree = load_yaml(file)
-    except ConfigError:  # not a recipe: it has nothing to say
-        return None
-    sections = ("model", "data.classes", "data.normalize", "stages")
-    found = [
-        each
-        for each in differences(tree, config.tree)
-        if any(each.key == section or each.key.startswith(f"{section}.") for section in sections)
-    ]
-    if not found:
-        return None
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return f"their own recipe {file} has {'; '.join(each.describe() for each in found[:3])}{more}"
+def load_network(config: Config, weights: str | Path) -> nn.Layer:
+    """The network alone of `load_trained`, in eval mode."""
+    return load_trained(config, weights).model
 
 
 def check_whole(path: Path) -> None:

@@ -19,10 +19,10 @@ from paddlefcn.inference import WholeImage
 from paddlefcn.label_maps import resized_scores
 from paddlefcn.metrics import ConfusionMatrix
 from paddlefcn.refine.crf import DenseCRF
-from paddlefcn.refine.refinement import softened, white_of
+from paddlefcn.refine.refinement import softened
 from paddlefcn.refine.settings import CrfSettings
 from paddlefcn.scoring.calibration import Reliability, ReliabilityCounter, fit_temperature
-from paddlefcn.trained import load_network
+from paddlefcn.trained import load_trained
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
@@ -204,13 +204,12 @@ def scored_images(
     `order` makes the indices that are wanted of the number of images in the split.
     """
     dataset = build.build_dataset(config, split)
-    preprocess = build.build_preprocess(config)
     run = inference or WholeImage()
-    model = load_network(config, weights)
+    trained = load_trained(config, weights)
     indices = order(len(dataset))
     for done, index in enumerate(indices, 1):
         image, label = dataset.read(index)
-        scores = run(model, paddle.to_tensor(preprocess(image)[None])).numpy()[0]
+        scores = run(trained.model, paddle.to_tensor(trained.preprocess(image)[None])).numpy()[0]
         if run.probabilities:
             scores = np.log(np.maximum(scores, 1e-12))
         logits = resized_scores(scores, (label.shape[0], label.shape[1])).astype(np.float32)
@@ -250,7 +249,7 @@ def _mean_iou(config: Config, images: Sequence[ScoredImage], settings: CrfSettin
         chances = softened(scored.logits, config.refine.temperature, gives="logits")
         if settings is not None:
             dtype = scored.image.dtype
-            white = 255.0 if dtype == np.uint8 else white_of(normalize.scale, normalize.mean)
+            white = 255.0 if dtype == np.uint8 else normalize.white
             chances = DenseCRF(settings, white)(scored.image, chances)
         matrix.update(chances.argmax(axis=0), scored.label)
     return matrix.scores().mean_iou or 0.0

@@ -11,6 +11,7 @@ from paddlefcn import build
 from paddlefcn.classes import voc_palette
 from paddlefcn.config import load_config, parse_config
 from paddlefcn.errors import ConfigError
+from paddlefcn.training.rates import check_rate
 from paddlefcn.yaml_files import merge, parse_yaml
 
 TREE = {
@@ -215,5 +216,6 @@ def test_a_rate_that_does_not_suit_the_loss_is_warned_about(write, changes, mess
     crop = [{"type": "RandomCrop", "size": [32, 32]}]
     shapes = {"classes": list("abcdef"), "size": [48, 48], "train_transforms": crop}
     config = load_config(write(merge({"data": shapes, "train": {"batch_size": 2}}, changes)))
-    warning = build.check_rate(config, build.build_dataset(config, "train"))
+    rate = build.build_schedule(config, total=1).learning_rate
+    warning = check_rate(config, rate, build.build_dataset(config, "train"))
     assert (warning is None) if message is None else (message in warning)

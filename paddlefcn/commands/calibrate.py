@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, load, start
-from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.common import add_common, load, start
+from paddlefcn.commands.network import add_scored_network, inference
 from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_config(parser)
-    add_weights(parser)
-    parser.add_argument("--split", default="val", help="train, val or test (default: val)")
-    add_inference(parser)
+    add_scored_network(parser)
     parser.add_argument(
         "--pixels", type=int, default=2000, metavar="N", help="of each image, for the fit (default: 2000)"
     )

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes model, parameters and deploy.yaml; fails if an engine disagrees with the network."""
     config = load(args)
     from paddlefcn.deploy.export import export
+    from paddlefcn.deploy.targets import Scoring, Target
 
     export(
         config,
@@ -43,11 +44,8 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         overwrite=args.overwrite,
         device=args.device,
-        format=args.format,
-        precision=args.precision,
-        outputs=args.outputs,
-        max_loss=args.max_loss,
-        split=args.split,
+        target=Target(args.format, args.precision, args.outputs),
+        scoring=Scoring(args.split, args.max_loss),
         on_parity=lambda found: print(found, flush=True),
     )
     print(f"exported to {args.output}; next: paddlefcn infer --model {args.output} --input … --output …")

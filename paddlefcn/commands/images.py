@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from paddlefcn.commands.refining import refine_options
+
+if TYPE_CHECKING:
+    from paddlefcn.deploy.options import Request
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +32,17 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
 
 
-def output_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `add_outputs` but for input and output, as `predict` and `infer` take them."""
-    return {
-        "tile": args.tile,
-        "figure": args.figure,
-        "overlay": not args.no_overlay,
-        "probabilities": args.probabilities,
-        "resume": args.resume,
-        "overwrite": args.overwrite,
-    }
+def read_request(args: argparse.Namespace) -> Request:
+    """What the arguments ask for. UserError for values that cannot be."""
+    from paddlefcn.deploy.options import Request, Wanted
+
+    return Request(
+        Wanted(not args.no_overlay, args.figure, args.probabilities, args.polygons, args.simplify),
+        refine_options(args),
+        tile=args.tile,
+        overwrite=args.overwrite,
+        resume=args.resume,
+    )
 
 
 def report(shares: dict[str, Any], output: str) -> int:

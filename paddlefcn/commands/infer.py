@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from paddlefcn.commands.common import add_common
-from paddlefcn.commands.images import add_outputs, output_options, report
+from paddlefcn.commands.images import add_outputs, read_request, report
 from paddlefcn.commands.network import add_scales
-from paddlefcn.commands.refining import add_refinement, polygon_options, refine_options
+from paddlefcn.commands.refining import add_refinement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,20 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes NAME.png, NAME_overlay.png and shares.json; 1 if an input could not be read."""
+    from paddlefcn.deploy.options import EngineOptions, Views
     from paddlefcn.deploy.predict import infer
 
     shares = infer(
         args.model,
         args.input,
         args.output,
-        **output_options(args),
-        scales=args.multi_scale or (1.0,),
-        flip=args.flip,
-        refine=refine_options(args),
-        **polygon_options(args),
+        views=Views(tuple(args.multi_scale or (1.0,)), args.flip),
+        request=read_request(args),
+        engine=EngineOptions(args.runtime, not args.no_onednn, args.threads),
         device=args.device,
-        onednn=not args.no_onednn,
-        threads=args.threads,
-        runtime=args.runtime,
     )
     return report(shares, args.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from paddlefcn.commands.common import add_config
 from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
         metavar=("SIZE", "STRIDE"),
         help="in windows of SIZE pixels every STRIDE (default: the training crop, two thirds)",
     )
+
+
+def add_scored_network(parser: argparse.ArgumentParser) -> None:
+    """A recipe, its weights, the split that they are looked at on, and how the network is run."""
+    add_config(parser)
+    add_weights(parser)
+    parser.add_argument("--split", default="val", help="train, val or test (default: val)")
+    add_inference(parser)
 
 
 def inference(args: argparse.Namespace, config: Config) -> Inference:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from paddlefcn.commands.common import add_common, add_config, load
-from paddlefcn.commands.images import add_outputs, output_options, report
+from paddlefcn.commands.images import add_outputs, read_request, report
 from paddlefcn.commands.network import add_inference, add_weights, inference
-from paddlefcn.commands.refining import add_refinement, polygon_options, refine_options
+from paddlefcn.commands.refining import add_refinement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +34,7 @@ def run(args: argparse.Namespace) -> int:
         args.input,
         args.output,
         inference=inference(args, config),
-        **output_options(args),
-        refine=refine_options(args),
-        **polygon_options(args),
+        request=read_request(args),
         device=args.device,
     )
     return report(shares, args.output)

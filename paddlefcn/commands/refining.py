@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from paddlefcn.refine.settings import RefineOptions
@@ -47,8 +47,3 @@ def refine_options(args: argparse.Namespace) -> RefineOptions:
 
     area = None if args.min_area is None else Area.parse(args.min_area)
     return RefineOptions(args.crf, area, args.min_confidence, getattr(args, "confidence", False))
-
-
-def polygon_options(args: argparse.Namespace) -> dict[str, Any]:
-    """--polygons and --simplify as `predict` and `infer` take them."""
-    return {"polygons": args.polygons, "simplify": args.simplify}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, add_json, load, start
-from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.common import add_common, add_json, load, start
+from paddlefcn.commands.network import add_scored_network, inference
 from paddlefcn.errors import UserError
 from paddlefcn.files import write_json
 
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_config(parser)
-    add_weights(parser)
-    parser.add_argument("--split", default="val", help="train, val or test (default: val)")
-    add_inference(parser)
+    add_scored_network(parser)
     parser.add_argument(
         "--images", type=int, default=40, metavar="N", help="at most, half of them searched (default: 40)"
     )

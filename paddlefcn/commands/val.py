@@ -7,8 +7,8 @@ import heapq
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddlefcn.commands.common import add_common, add_config, load, start
-from paddlefcn.commands.network import add_inference, add_weights, inference
+from paddlefcn.commands.common import add_common, load, start
+from paddlefcn.commands.network import add_scored_network, inference
 from paddlefcn.commands.refining import add_refinement, refine_options
 from paddlefcn.commands.scoring import (
     add_scoring,
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_config(parser)
-    add_weights(parser)
-    parser.add_argument("--split", default="val", help="train, val or test (default: val)")
-    add_inference(parser)
+    add_scored_network(parser)
     add_refinement(parser, files=False)
     add_scoring(parser)
     parser.add_argument(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from paddlefcn.arguments import Component
 from paddlefcn.config.data_section import DataConfig
 from paddlefcn.config.recipe import Config, TrainConfig, load_config, parse_config, read_tree
-from paddlefcn.config.sections import Component
 
 __all__ = ["Component", "Config", "DataConfig", "TrainConfig", "load_config", "parse_config", "read_tree"]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from paddlefcn.arguments import NotEmpty, Range, construct, describe, read_section
+from paddlefcn.arguments import Component, NotEmpty, Range, construct, describe, read_section
 from paddlefcn.classes import voc_palette
-from paddlefcn.config.sections import Component, Node
+from paddlefcn.config.sections import Node
 from paddlefcn.data.images import Normalize
 from paddlefcn.data.labels import expand_label_map
 

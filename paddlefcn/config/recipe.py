@@ -12,11 +12,21 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
-from paddlefcn.arguments import NotEmpty, Pattern, Range, nearest
+from paddlefcn.arguments import (
+    Component,
+    NotEmpty,
+    Pattern,
+    Range,
+    check_arguments,
+    construct,
+    describe,
+    nearest,
+)
 from paddlefcn.classes import Classes
 from paddlefcn.config.data_section import DataConfig, read_data
-from paddlefcn.config.sections import Component, Node
+from paddlefcn.config.sections import Node
 from paddlefcn.config.stages import stage_trees
+from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.errors import ConfigError
 from paddlefcn.refine.settings import CrfSettings, RefineSettings
 from paddlefcn.yaml_files import apply_options, load_yaml
@@ -53,7 +63,7 @@ class TrainConfig:
     freeze: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
     recompute: bool = False
-    sizes: tuple[Any, ...] = ()
+    sizes: tuple[Any, ...] = ()  # of Phase
     early_stop: Steps | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     previews: Annotated[int, Range(0, 64)] = 4
@@ -63,8 +73,10 @@ class TrainConfig:
             raise ValueError("iters and epochs are both given; keep one")
         if self.ema_decay is not None and self.swa_start is not None:
             raise ValueError("ema_decay and swa_start are both given; the weights have one average")
-        if self.eval_sliding is not None and len(self.eval_sliding) not in (1, 2):
-            raise ValueError(f"eval_sliding {list(self.eval_sliding)}: expected [SIZE] or [SIZE, STRIDE]")
+        windows = self.eval_sliding or (1,)
+        if len(windows) not in (1, 2) or min(windows) < 1 or windows[-1] > windows[0]:
+            expected = "expected [SIZE] or [SIZE, STRIDE] of 1 or more, no stride larger than its window"
+            raise ValueError(f"eval_sliding {list(windows)}: {expected}")
 
     @property
     def allowed_skips(self) -> int:
@@ -180,11 +192,15 @@ def _parse_sections(tree: Mapping[str, Any], file: str, places: Mapping[str, str
     def section(key: str) -> Node:
         return Node(tree.get(key), file, places.get(key, key))
 
+    loss = Node(tree, file, "").components("loss")
+    if not loss:
+        raise ConfigError(f"{file}: loss: expected a list of {{type: …}}, such as CrossEntropy")
+
     return Config(
         file=file,
         data=read_data(section("data")),
         model=section("model").component(),
-        loss=Node(tree, file, "").components("loss"),
+        loss=loss,
         optimizer=section("optimizer").component(),
         schedule=section("schedule").component(),
         train=_train(section("train")),
@@ -203,9 +219,22 @@ def _train(node: Node) -> TrainConfig:
     train = node.section(TrainConfig)
     if not train.iters and not train.epochs:
         raise node.error("iters", "missing: how many iterations to train (or epochs)")
+    train = dataclasses.replace(train, sizes=_phases(node, train))
     if "save_dir" not in node.value:
         train = dataclasses.replace(train, save_dir=Path(f"output/{Path(node.file).stem}"))
     return train
+
+
+def _phases(node: Node, train: TrainConfig) -> tuple[Phase, ...]:
+    phases = []
+    for number, values in enumerate(train.sizes):
+        if not isinstance(values, Mapping):
+            raise node.error(f"sizes.{number}", f"expected {{until: …, scale: …}}, got {describe(values)}")
+        where = f"{node.where}.sizes.{number}"
+        check_arguments(Phase, values, where=where, name="a phase")
+        phases.append(construct(Phase, where, **values))
+    construct(Growth, f"{node.where}.sizes", batch_size=train.batch_size, phases=tuple(phases))
+    return tuple(phases)
 
 
 def _refine(node: Node) -> RefineSettings:

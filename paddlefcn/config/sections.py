@@ -1,28 +1,14 @@
-"""What every section of a recipe is read with: a mapping with its place in the file, and components."""
+"""What every section of a recipe is read with: a mapping with its place in the file."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from paddlefcn.arguments import describe, read_section
+from paddlefcn.arguments import Component, describe, read_section
 from paddlefcn.errors import ConfigError
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Component:
-    """A `type` with its arguments, and where it stands; build.py makes the object of it."""
-
-    type: str
-    args: Mapping[str, Any]
-    where: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in the recipe."""
-        return {"type": self.type, **self.args}
 
 
 class Node:

@@ -60,6 +60,13 @@ class Normalize:
         mean = self.mean[::-1] if self.order == "BGR" else self.mean
         return tuple(value * self.scale for value in mean)
 
+    @property
+    def white(self) -> float:
+        """What white is in an image's own values: `scale`, but for a scale of 1 255, or 1 by its means."""
+        if self.scale != 1:
+            return float(self.scale)
+        return 255.0 if max(self.mean) > 1 else 1.0
+
     def to_dict(self) -> dict[str, Any]:
         """The four values as YAML writes them."""
         return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std), "order": self.order}

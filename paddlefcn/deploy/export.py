@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn import runtime
-from paddlefcn.deploy.targets import Target
+from paddlefcn.deploy.targets import Scoring, Target
 from paddlefcn.errors import DataError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
-    from paddlefcn.deploy.writer import Examples
-
-_CALIBRATION = 32  # images, evenly over the training split
-_SCORED = 200  # pairs at most, evenly over the split
 
 
 def export(
@@ -23,13 +19,10 @@ def export(
     weights: str | Path,
     folder: str | Path,
     *,
+    target: Target | None = None,
+    scoring: Scoring | None = None,
     overwrite: bool = False,
     device: str | None = None,
-    format: str = "paddle",
-    precision: str = "fp32",
-    outputs: str = "logits",
-    max_loss: float = 0.5,
-    split: str = "val",
     on_parity: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:
     """Exports a trained network and proves that it predicts the same.
@@ -38,14 +31,11 @@ def export(
         config: the recipe that the weights were trained with.
         weights: a weight file, a checkpoint folder or a run's folder.
         folder: where the export goes.
+        target: format, precision and outputs; Paddle, fp32, logits if not given.
+        scoring: what bf16 and int8 are scored on, and how much they may lose.
         overwrite: whether an export that stands there is replaced.
         device: where the trained network runs for the comparison; the program does not depend on it, and
             its proof is the two engines of a CPU.
-        format: "paddle", "onnx" or "openvino".
-        precision: "fp32"; "bf16" (not ONNX) and "int8", which are scored on a split of the data set as well.
-        outputs: "logits", or "labels": class ids, decided by the program.
-        max_loss: how much mean IoU, in points of 100, bf16 and int8 may lose.
-        split: what they are scored on.
         on_parity: called with each engine's figures, and the line of the scores, as they come.
 
     Returns:
@@ -55,48 +45,33 @@ def export(
         UserError: the recipe, the weights or the folder cannot be right.
         RunError: an engine disagrees with the network; nothing is written.
     """
-    target = Target(format, precision, outputs)
+    target, scoring = target or Target(), scoring or Scoring()
     runtime.select_device(device or "cpu")
-    from paddlefcn.build import build_preprocess, validate
+    from paddlefcn.build import build_dataset, validate
     from paddlefcn.deploy.deployment import Deployment
     from paddlefcn.deploy.reach import find_tiling
-    from paddlefcn.deploy.writer import check_target, write_export
-    from paddlefcn.trained import load_network
+    from paddlefcn.deploy.writer import check_target, choose_examples, write_export
+    from paddlefcn.trained import load_trained
 
     validate(config)
     place = Path(folder)
     check_target(place, overwrite)
-    examples = None if precision == "fp32" else _examples(config, split, max_loss)
-    model = load_network(config, weights)
-    preprocess = build_preprocess(config)
+    examples = None
+    if target.precision != "fp32":
+        try:
+            training, scored = build_dataset(config, "train"), build_dataset(config, scoring.split)
+        except DataError as error:
+            print(f"no data set here, so nothing is scored: {error}", flush=True)
+        else:
+            examples = choose_examples(training, scored, scoring)
+    trained = load_trained(config, weights)
+    preprocess = trained.preprocess
     deployment = Deployment(
         model_type=config.model.type,
         preprocess=preprocess,
-        tiling=None if preprocess.resize else find_tiling(model, preprocess.channels),
-        classes=config.classes,
-        max_pixels=config.data.max_pixels,
-        refine=config.refine,
+        tiling=None if preprocess.resize else find_tiling(trained.model, preprocess.channels),
+        classes=trained.classes,
+        max_pixels=trained.max_pixels,
+        refine=trained.refine,
     )
-    return write_export(model, deployment, place, on_parity, target=target, examples=examples)
-
-
-def _examples(config: Config, split: str, max_loss: float) -> Examples | None:
-    """Images of the training split for int8's scales, and pairs to score; None where there is no data set."""
-    from paddlefcn.build import build_dataset
-    from paddlefcn.deploy.writer import Examples
-
-    try:
-        training, scored = build_dataset(config, "train"), build_dataset(config, split)
-    except DataError as error:
-        print(f"no data set here, so nothing is scored: {error}", flush=True)
-        return None
-    chosen = [round(i * (len(training) - 1) / (_CALIBRATION - 1)) for i in range(_CALIBRATION)]
-    count = min(len(scored), _SCORED)
-    places = [round(i * (len(scored) - 1) / max(1, count - 1)) for i in range(count)]
-    return Examples(
-        images=[training.read(index)[0] for index in sorted(set(chosen))],
-        pairs=lambda: (scored.read(index) for index in places),
-        count=count,
-        split=split,
-        max_loss=max_loss,
-    )
+    return write_export(trained.model, deployment, place, on_parity, target=target, examples=examples)

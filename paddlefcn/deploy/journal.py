@@ -24,8 +24,14 @@ class Journal:
     which dies with the process: of two predictions into one folder, the second is refused.
     """
 
-    def __init__(self, folder: Path, made_by: str, finished: Sequence[dict[str, Any]] = ()) -> None:
-        self.folder, self.made_by = folder, made_by
+    def __init__(
+        self,
+        folder: Path,
+        made_by: str,
+        class_names: Sequence[str] = (),
+        finished: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self.folder, self.made_by, self.class_names = folder, made_by, class_names
         self.path = folder / JOURNAL_FILE
         self._places: dict[str, tuple[int, int]] = {}
         with naming_errors(self.path):
@@ -59,9 +65,9 @@ class Journal:
                 entry.pop("stamp", None)
                 yield entry
 
-    def finish(self, order: Sequence[Input], class_names: Sequence[str]) -> None:
+    def finish(self, order: Sequence[Input]) -> None:
         """Writes shares.json and removes the journal."""
-        write_text(self.folder / SHARES_FILE, self._shares(order, class_names))
+        write_text(self.folder / SHARES_FILE, self._shares(order))
         self.close()
         self.path.unlink(missing_ok=True)
 
@@ -69,8 +75,8 @@ class Journal:
         """Leaves the journal for a resume."""
         self._stream.close()
 
-    def _shares(self, order: Sequence[Input], class_names: Sequence[str]) -> str:
-        pixels, totals = 0, dict.fromkeys(class_names, 0.0)
+    def _shares(self, order: Sequence[Input]) -> str:
+        pixels, totals = 0, dict.fromkeys(self.class_names, 0.0)
         images, failed = [], []
         for entry in self.entries(order):
             line = json.dumps(entry, ensure_ascii=False)
@@ -80,10 +86,10 @@ class Journal:
             images.append(line)
             size = entry["height"] * entry["width"]
             pixels += size
-            for name in class_names:
+            for name in self.class_names:
                 totals[name] += size * entry["shares"][name]
         total = {name: value / pixels if pixels else None for name, value in totals.items()}
-        head = {"classes": list(class_names), "total": total, "made_by": self.made_by}
+        head = {"classes": list(self.class_names), "total": total, "made_by": self.made_by}
         text = json.dumps(head, ensure_ascii=False, indent=2)[:-2]
         lists = [f'"images": [{_lines(images)}]', f'"unreadable": [{_lines(failed)}]']
         return text + ",\n  " + ",\n  ".join(lists) + "\n}\n"
@@ -102,12 +108,19 @@ class Journal:
 
 
 def open_journal(
-    output: str | Path, made_by: str, *, overwrite: bool, resume: bool, names: Sequence[str] = ()
+    output: str | Path,
+    made_by: str,
+    class_names: Sequence[str],
+    *,
+    overwrite: bool,
+    resume: bool,
+    names: Sequence[str] = (),
 ) -> Journal:
     """The output folder, new or emptied, or as a stopped prediction of the same left it.
 
     Args:
         made_by: what predicts, and how; a prediction by another is not resumed.
+        class_names: of the shares.
         names: the files that it will write, which a later `overwrite` may remove.
 
     Raises:
@@ -116,7 +129,7 @@ def open_journal(
     folder = Path(output)
     if not resume or not folder.is_dir() or not any(folder.iterdir()):
         with own_folder(folder, "predictions", overwrite=overwrite, names=names):
-            return Journal(folder, made_by)
+            return Journal(folder, made_by, class_names)
     before = _stopped(folder) or _complete(folder)
     if before is None:
         raise OutputError(f"output folder {folder} holds no prediction to resume; choose another")
@@ -125,7 +138,7 @@ def open_journal(
             f"output folder {folder} was predicted by another network, or with other options; "
             "choose another, or --overwrite"
         )
-    journal = Journal(folder, made_by, before[1])
+    journal = Journal(folder, made_by, class_names, before[1])
     mark(folder, "predictions", names)
     return journal
 
@@ -149,6 +162,16 @@ def stamp(file: Path) -> list[int]:
     except OSError:
         return []
     return [state.st_size, state.st_mtime_ns]
+
+
+def failure(file: Path, error: BaseException) -> dict[str, Any]:
+    """The entry of an image that could not be predicted; names it."""
+    message = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        message = "is too large for the memory; use --tile"
+    if str(file) not in message:
+        message = f"image {file}: {message}"
+    return {"file": str(file), "error": message}
 
 
 def _stopped(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:

@@ -9,7 +9,6 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,77 +19,117 @@ from PIL import Image
 from paddlefcn.classes import Classes
 from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.tiff_writer import TiffWriter
-from paddlefcn.errors import DataError, UserError
+from paddlefcn.deploy.options import POLYGON_ENDINGS, Wanted
+from paddlefcn.errors import DataError
 from paddlefcn.files import naming_errors, write_bytes, write_text
 from paddlefcn.refine.map_units import MapTransform
 from paddlefcn.refine.polygons import geojson, labelme
 from paddlefcn.visualize import class_colours, colourize, overlay, tint, write_picture
 
-POLYGON_ENDINGS = {"geojson": ".geojson", "labelme": ".json"}
 _MOST_POLYGON_PIXELS = 1 << 27  # of a map; outlines need some twenty bytes for each
 OVERLAY_SIDE = 2048  # pixels; what a viewer opens at once
 _DRAWING = threading.Lock()  # matplotlib shares its fonts between threads without one
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is written beside the class ids."""
+class ImageFiles:
+    """The files of one image.
 
-    overlay: bool = True
-    figure: bool = False
-    probabilities: bool = False
-    confidence: bool = False
-    polygons: str | None = None
-    simplify: float = 0.0
+    Args:
+        stem: folder and name of the image, without an ending.
+        classes: what they are called and drawn in.
+        wanted: what is written beside the class ids.
+    """
 
-    def __post_init__(self) -> None:
-        if self.polygons is not None and self.polygons not in POLYGON_ENDINGS:
-            raise UserError(f"--polygons {self.polygons}: expected {' or '.join(POLYGON_ENDINGS)}")
-        if not 0 <= self.simplify <= 1000:
-            raise UserError(f"--simplify {self.simplify:g}: expected pixels, 0 to 1000")
-        if self.simplify and self.polygons is None:
-            raise UserError("--simplify is about outlines; add --polygons geojson or labelme")
+    def __init__(self, stem: Path, classes: Classes, wanted: Wanted) -> None:
+        self.stem, self.classes, self.wanted = stem, classes, wanted
 
-    @property
-    def endings(self) -> list[str]:
-        """Of the files of one image, after its name."""
-        return [
-            ".png",
-            *(["_overlay.png"] if self.overlay else []),
-            *(["_figure.png"] if self.figure else []),
-            *(["_probabilities.npy"] if self.probabilities else []),
-            *(["_confidence.png"] if self.confidence else []),
-            *([POLYGON_ENDINGS[self.polygons]] if self.polygons else []),
-        ]
+    def _path(self, ending: str) -> Path:
+        return self.stem.with_name(f"{self.stem.name}{ending}")
 
+    def write_labels(self, labels: np.ndarray, georeference: Georeference | None) -> None:
+        """NAME.png with the classes' colours, or NAME.tif with the image's place on Earth."""
+        self.write_label_rows(iter([labels]), labels.shape, labels.dtype, georeference)
 
-def write_labels(stem: Path, labels: np.ndarray, classes: Classes, georeference: Georeference | None) -> Path:
-    """NAME.png with the classes' colours, or NAME.tif with the image's place on Earth; returns which."""
-    return write_label_rows(stem, iter([labels]), labels.shape, labels.dtype, classes, georeference)
+    def write_label_rows(
+        self,
+        bands: Iterator[np.ndarray],
+        size: tuple[int, ...],
+        dtype: np.dtype,
+        georeference: Georeference | None,
+    ) -> None:
+        """`write_labels` of bands [rows, width] from top to bottom, in the memory of one band."""
+        height, width = size
+        self.stem.parent.mkdir(parents=True, exist_ok=True)
+        if georeference is None:
+            _write_png_rows(self._path(".png"), bands, height, width, dtype, self.classes)
+            return
+        kind = np.uint8 if dtype == np.uint8 else np.uint16
+        palette = self.classes.palette if kind is np.uint8 else None
+        place = self._path(".tif")
+        with TiffWriter(place, height, width, dtype=kind, palette=palette, georeference=georeference) as out:
+            for band in bands:
+                out.write_rows(band.astype(kind))
 
+    def write_extras(
+        self, image: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None = None
+    ) -> None:
+        """NAME_overlay.png of at most 2048 pixels a side, NAME_figure.png, NAME_probabilities.npy, as wanted.
 
-def write_label_rows(
-    stem: Path,
-    bands: Iterator[np.ndarray],
-    size: tuple[int, ...],
-    dtype: np.dtype,
-    classes: Classes,
-    georeference: Georeference | None,
-) -> Path:
-    """`write_labels` of bands [rows, width] from top to bottom, in the memory of one band."""
-    height, width = size
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    if georeference is None:
-        path = stem.with_name(f"{stem.name}.png")
-        _write_png_rows(path, bands, height, width, dtype, classes)
-        return path
-    path = stem.with_name(f"{stem.name}.tif")
-    kind = np.uint8 if dtype == np.uint8 else np.uint16
-    palette = classes.palette if kind is np.uint8 else None
-    with TiffWriter(path, height, width, dtype=kind, palette=palette, georeference=georeference) as out:
-        for band in bands:
-            out.write_rows(band.astype(kind))
-    return path
+        Args:
+            image: [H, W, C]; labels: [H, W]; probabilities: [num_classes, H, W], written as float16.
+        """
+        wanted, classes = self.wanted, self.classes
+        if wanted.probabilities and probabilities is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, probabilities.astype(np.float16))
+            write_bytes(self._path("_probabilities.npy"), buffer.getvalue())
+        if not wanted.overlay and not wanted.figure:
+            return
+        shares = class_shares(np.bincount(labels.ravel(), minlength=len(classes)), classes)
+        image, labels = reduced(image, labels, OVERLAY_SIDE)
+        if wanted.overlay:
+            write_picture(self._path("_overlay.png"), overlay(image, labels, classes))
+        if wanted.figure:
+            from paddlefcn.plots import figure
+
+            present = [(name, classes.names.index(name), share) for name, share in shares.items() if share]
+            present.sort(key=lambda entry: -entry[2])
+            with _DRAWING:
+                tinted, drawn = tint(image, labels, classes), colourize(labels, classes)
+                figure(image, drawn, tinted, present[:20], classes, self._path("_figure.png"))
+
+    def write_confidence(self, probabilities: np.ndarray, georeference: Georeference | None) -> None:
+        """NAME_confidence.png (.tif with a place on Earth): the highest probability, 0 to 255 for 0 to 1."""
+        grey = np.rint(probabilities.max(axis=0) * 255).astype(np.uint8)
+        if georeference is None:
+            buffer = io.BytesIO()
+            Image.fromarray(grey).save(buffer, "PNG")
+            write_bytes(self._path("_confidence.png"), buffer.getvalue())
+            return
+        place = self._path("_confidence.tif")
+        with TiffWriter(place, *grey.shape, dtype=np.uint8, georeference=georeference) as out:
+            out.write_rows(grey)
+
+    def write_polygons(self, image: Path, labels: np.ndarray, transform: MapTransform | None) -> None:
+        """NAME.geojson, or NAME.json for labelme, as wanted.
+
+        Raises:
+            DataError: the label map is too large.
+        """
+        wanted = self.wanted
+        if wanted.polygons is None:
+            return
+        if labels.size > _MOST_POLYGON_PIXELS:
+            most = f"{_MOST_POLYGON_PIXELS // 1_000_000} million"
+            raise DataError(
+                f"image {image}: {labels.size} pixels are too many for --polygons ({most}); crop it"
+            )
+        if wanted.polygons == "geojson":
+            tree = geojson(labels, self.classes, transform, simplify=wanted.simplify)
+        else:
+            place = Path(os.path.relpath(image, self.stem.parent)).as_posix()
+            tree = labelme(labels, self.classes, place, simplify=wanted.simplify)
+        write_text(self._path(POLYGON_ENDINGS[wanted.polygons]), json.dumps(tree, ensure_ascii=False))
 
 
 def _write_png_rows(
@@ -123,85 +162,6 @@ def _write_chunk(stream: io.BufferedWriter, kind: bytes, content: bytes) -> None
     if content or kind == b"IEND":
         stream.write(struct.pack(">I", len(content)) + kind + content)
         stream.write(struct.pack(">I", zlib.crc32(kind + content)))
-
-
-def write_extras(
-    stem: Path,
-    image: np.ndarray,
-    labels: np.ndarray,
-    classes: Classes,
-    wanted: Wanted,
-    probabilities: np.ndarray | None = None,
-) -> None:
-    """NAME_overlay.png of at most 2048 pixels a side, NAME_figure.png and NAME_probabilities.npy, as wanted.
-
-    Args:
-        image: [H, W, C]; labels: [H, W]; probabilities: [num_classes, H, W], written as float16.
-    """
-    if wanted.probabilities and probabilities is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, probabilities.astype(np.float16))
-        write_bytes(stem.with_name(f"{stem.name}_probabilities.npy"), buffer.getvalue())
-    if not wanted.overlay and not wanted.figure:
-        return
-    shares = class_shares(np.bincount(labels.ravel(), minlength=len(classes)), classes)
-    image, labels = reduced(image, labels, OVERLAY_SIDE)
-    if wanted.overlay:
-        write_picture(stem.with_name(f"{stem.name}_overlay.png"), overlay(image, labels, classes))
-    if wanted.figure:
-        from paddlefcn.plots import figure
-
-        present = [(name, classes.names.index(name), share) for name, share in shares.items() if share]
-        present.sort(key=lambda entry: -entry[2])
-        path = stem.with_name(f"{stem.name}_figure.png")
-        with _DRAWING:
-            tinted = tint(image, labels, classes)
-            figure(image, colourize(labels, classes), tinted, present[:20], classes, path)
-
-
-def write_confidence(
-    stem: Path, probabilities: np.ndarray | None, wanted: Wanted, georeference: Georeference | None
-) -> None:
-    """NAME_confidence.png (.tif with a place on Earth): the highest probability, 0 to 255 for 0 to 1."""
-    if not wanted.confidence or probabilities is None:
-        return
-    grey = np.rint(probabilities.max(axis=0) * 255).astype(np.uint8)
-    if georeference is None:
-        buffer = io.BytesIO()
-        Image.fromarray(grey).save(buffer, "PNG")
-        write_bytes(stem.with_name(f"{stem.name}_confidence.png"), buffer.getvalue())
-        return
-    path = stem.with_name(f"{stem.name}_confidence.tif")
-    with TiffWriter(path, *grey.shape, dtype=np.uint8, georeference=georeference) as out:
-        out.write_rows(grey)
-
-
-def write_polygons(
-    stem: Path,
-    image: Path,
-    labels: np.ndarray,
-    classes: Classes,
-    wanted: Wanted,
-    transform: MapTransform | None,
-) -> None:
-    """NAME.geojson, or NAME.json for labelme, as wanted.
-
-    Raises:
-        DataError: the label map is too large.
-    """
-    if wanted.polygons is None:
-        return
-    if labels.size > _MOST_POLYGON_PIXELS:
-        most = f"{_MOST_POLYGON_PIXELS // 1_000_000} million"
-        raise DataError(f"image {image}: {labels.size} pixels are too many for --polygons ({most}); crop it")
-    if wanted.polygons == "geojson":
-        tree = geojson(labels, classes, transform, simplify=wanted.simplify)
-    else:
-        place = Path(os.path.relpath(image, stem.parent)).as_posix()
-        tree = labelme(labels, classes, place, simplify=wanted.simplify)
-    write_text(
-        stem.with_name(f"{stem.name}{POLYGON_ENDINGS[wanted.polygons]}"), json.dumps(tree, ensure_ascii=False)
-    )
 
 
 def reduced(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,115 +1,105 @@
-"""One image in tiles, from a file to files, in constant memory; goes on after the last finished row."""
+"""Images in tiles, from a file to files, in constant memory; goes on after the last finished row."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from paddlefcn.bars import bar
-from paddlefcn.classes import Classes
 from paddlefcn.data.images import match_channels
 from paddlefcn.data.scenes import Scene, open_scene
 from paddlefcn.deploy.inputs import Input
-from paddlefcn.deploy.journal import Journal, stamp
-from paddlefcn.deploy.pictures import (
-    OVERLAY_SIDE,
-    Wanted,
-    summary,
-    write_extras,
-    write_label_rows,
-    write_polygons,
-)
-from paddlefcn.deploy.tiling import Tiling, label_bands
-from paddlefcn.errors import DataError
+from paddlefcn.deploy.journal import failure, stamp
+from paddlefcn.deploy.network import Network
+from paddlefcn.deploy.options import Wanted
+from paddlefcn.deploy.pictures import OVERLAY_SIDE, ImageFiles, summary
+from paddlefcn.deploy.tiling import label_bands
+from paddlefcn.errors import DataError, OutputError
 from paddlefcn.files import naming_errors, write_text
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.refine.components import remove_small_by_windows
 from paddlefcn.refine.map_units import MapTransform
-from paddlefcn.refine.refinement import Refinement
 
 _BAND_BYTES = 64 << 20
 
 
-def predict_scene(
-    item: Input,
-    journal: Journal,
-    wanted: Wanted,
-    *,
-    run: Callable[[np.ndarray], np.ndarray],
-    preprocess: Preprocess,
-    classes: Classes,
-    tiling: Tiling,
-    tile: int,
-    refinement: Refinement,
-    max_pixels: int,
-) -> dict[str, Any]:
-    """Predicts one image in tiles and writes its files; returns its entry in shares.json.
+class TiledImages:
+    """Predicts images in tiles and writes their files.
 
-    The class ids are collected in hidden files beside the result, a row of tiles at a time, where a
-    stopped prediction finds them again if the image is still the same.
-
-    Raises:
-        DataError: the image cannot be read.
+    Args:
+        network: what predicts; it has a `tiling`.
+        folder: where the files go.
+        wanted: what is written beside the class ids.
+        tile: side of the tiles, in pixels.
     """
-    stem = journal.folder / item.name
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with open_scene(item.file, max_pixels=max_pixels) as scene:
-        transform = MapTransform.from_georeference(scene.georeference)
-        area = refinement.options.min_area
-        smallest = area.pixels(transform) if area is not None else 0.0
-        highest = max(len(classes) - 1, classes.ignore_index if refinement.options.min_confidence else 0)
-        rows = _FinishedRows(stem, item.file, scene.width, highest)
-        seen = _Matched(scene, preprocess.channels, item.file)
-        _check_range(seen, preprocess)
-        _predict_rows(seen, rows, run, preprocess, tiling, tile, item.name, refinement)
-        rows.remove_small(smallest, classes.ignore_index)
-        size, dtype = (scene.height, scene.width), rows.dtype
-        write_label_rows(stem, rows.bands(), size, dtype, classes, scene.georeference)
-        counts = sum(
-            (np.bincount(band.ravel(), minlength=highest + 1) for band in rows.bands()),
-            np.zeros(highest + 1, np.int64),
-        )
-        if wanted.polygons:
-            write_polygons(stem, item.file, rows.labels(), classes, wanted, transform)
-        if wanted.overlay or wanted.figure:
-            image, labels = _reduced(seen, rows, OVERLAY_SIDE)
-            write_extras(stem, image, labels, classes, wanted)
-    rows.remove()
-    return {**summary(item.name, item.file, size, counts, classes), "stamp": stamp(item.file)}
 
+    def __init__(self, network: Network, folder: Path, wanted: Wanted, tile: int) -> None:
+        assert network.tiling is not None
+        self.network, self.folder, self.wanted = network, folder, wanted
+        self.tiling, self.tile = network.tiling, tile
 
-def _predict_rows(
-    scene: Scene,
-    rows: _FinishedRows,
-    run: Callable[[np.ndarray], np.ndarray],
-    preprocess: Preprocess,
-    tiling: Tiling,
-    tile: int,
-    name: str,
-    refinement: Refinement,
-) -> None:
-    inside = tiling.inside(tile)
-    across, down = -(-scene.width // inside), -(-scene.height // inside)
-    done = rows.count // inside * across
-    with bar(across * down, name, "tile", initial=done, quiet=across * down == 1) as steps:
-        bands = label_bands(
-            scene,
-            run,
-            preprocess.normalize,
-            tiling,
-            tile,
-            start=rows.count,
-            on_tile=lambda: steps.update(),
-            refinement=refinement,
-        )
-        if rows.count < scene.height:
-            for band in bands:
-                rows.append(band)
+    def __call__(self, todo: Sequence[Input]) -> Iterator[dict[str, Any]]:
+        """Each image's entry in shares.json, or its `error`, in their order."""
+        for item in todo:
+            try:
+                yield self._predict(item)
+            except (DataError, OutputError, MemoryError) as error:
+                yield failure(item.file, error)
+
+    def _predict(self, item: Input) -> dict[str, Any]:
+        """Predicts one image and writes its files.
+
+        The class ids are collected in hidden files beside the result, a row of tiles at a time, where a
+        stopped prediction finds them again if the image is still the same.
+        """
+        network, classes, options = self.network, self.network.classes, self.network.refinement.options
+        files = ImageFiles(self.folder / item.name, classes, self.wanted)
+        files.stem.parent.mkdir(parents=True, exist_ok=True)
+        with open_scene(item.file, max_pixels=network.max_pixels) as scene:
+            transform = MapTransform.from_georeference(scene.georeference)
+            smallest = options.min_area.pixels(transform) if options.min_area is not None else 0.0
+            highest = max(len(classes) - 1, classes.ignore_index if options.min_confidence else 0)
+            rows = _FinishedRows(files.stem, item.file, scene.width, highest)
+            seen = _Matched(scene, network.preprocess.channels, item.file)
+            _check_range(seen, network.preprocess)
+            self._predict_rows(seen, rows, item.name)
+            rows.remove_small(smallest, classes.ignore_index)
+            size = (scene.height, scene.width)
+            files.write_label_rows(rows.bands(), size, rows.dtype, scene.georeference)
+            counts = sum(
+                (np.bincount(band.ravel(), minlength=highest + 1) for band in rows.bands()),
+                np.zeros(highest + 1, np.int64),
+            )
+            if self.wanted.polygons:
+                files.write_polygons(item.file, rows.labels(), transform)
+            if self.wanted.overlay or self.wanted.figure:
+                files.write_extras(*_reduced(seen, rows, OVERLAY_SIDE))
+        rows.remove()
+        return {**summary(item.name, item.file, size, counts, classes), "stamp": stamp(item.file)}
+
+    def _predict_rows(self, scene: Scene, rows: _FinishedRows, name: str) -> None:
+        inside = self.tiling.inside(self.tile)
+        across, down = -(-scene.width // inside), -(-scene.height // inside)
+        done = rows.count // inside * across
+        with bar(across * down, name, "tile", initial=done, quiet=across * down == 1) as steps:
+            bands = label_bands(
+                scene,
+                self.network.run,
+                self.network.preprocess.normalize,
+                self.tiling,
+                self.tile,
+                start=rows.count,
+                on_tile=lambda: steps.update(),
+                refinement=self.network.refinement,
+            )
+            if rows.count < scene.height:
+                for band in bands:
+                    rows.append(band)
 
 
 class _Matched:

@@ -39,6 +39,14 @@ TOLERANCES = {
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What bf16 and int8 are scored on: a split, and how much mean IoU they may lose, in points of 100."""
+
+    split: str = "val"
+    max_loss: float = 0.5
+
+
+@dataclass(frozen=True)
 class Target:
     """One of the pairs of FORMATS, and whether the program returns logits or class ids.
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -34,12 +34,17 @@ from paddlefcn.deploy.gate import (
 )
 from paddlefcn.deploy.predictor import Predictor
 from paddlefcn.deploy.programs import OPSET, write_program
-from paddlefcn.deploy.targets import Target
+from paddlefcn.deploy.targets import Scoring, Target
 from paddlefcn.errors import ConfigError, OutputError, RunError
 from paddlefcn.files import checksum, naming_errors
 from paddlefcn.inference import eval_mode
 from paddlefcn.label_maps import label_map
 
+if TYPE_CHECKING:
+    from paddlefcn.data.datasets import SegmentationDataset
+
+_CALIBRATION = 32  # images for int8
+_SCORED = 200  # pairs at most
 _LIBRARIES = {
     "paddle": ("paddlepaddle",),
     "onnx": ("paddlepaddle", "paddle2onnx", "onnx", "onnxruntime"),
@@ -64,6 +69,24 @@ class Examples:
     count: int
     split: str
     max_loss: float = 0.5
+
+
+def choose_examples(training: SegmentationDataset, scored: SegmentationDataset, scoring: Scoring) -> Examples:
+    """Images evenly over the training split for int8's scales, and pairs evenly over the one to be scored.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
+    chosen = [round(i * (len(training) - 1) / (_CALIBRATION - 1)) for i in range(_CALIBRATION)]
+    count = min(len(scored), _SCORED)
+    places = [round(i * (len(scored) - 1) / max(1, count - 1)) for i in range(count)]
+    return Examples(
+        images=[training.read(index)[0] for index in sorted(set(chosen))],
+        pairs=lambda: (scored.read(index) for index in places),
+        count=count,
+        split=scoring.split,
+        max_loss=scoring.max_loss,
+    )
 
 
 def write_export(

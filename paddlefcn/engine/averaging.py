@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 from paddle import nn
+
+from paddlefcn.engine.batch_norm import measure_statistics
+from paddlefcn.engine.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from paddlefcn.data.loader import Batch
 
 
 class Average:
@@ -67,12 +75,23 @@ class StochasticAverage(Average):
         model: the network.
         start: the first optimisation step (1, 2, …) whose weights are taken in.
         every: how many steps apart the weights are that are taken in.
-        measure: measures the statistics of the network it is given, from nothing but its weights.
+        batches: begins to read what statistics are measured on, the same at every call; it is closed then.
+        count: how many of them.
+        ranks: the processes that measure together.
     """
 
-    def __init__(self, model: nn.Layer, start: int, every: int, measure: Callable[[nn.Layer], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Layer,
+        start: int,
+        every: int,
+        batches: Callable[[], Iterator[Batch]],
+        count: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
         super().__init__(model, None)
-        self.start, self.every, self.measure = start, every, measure
+        self.start, self.every = start, every
+        self.batches, self.count, self.ranks = batches, count, ranks
         self._is_measured = False
 
     @paddle.no_grad()
@@ -96,7 +115,11 @@ class StochasticAverage(Average):
         self.model.set_state_dict(self.values)
         try:
             if not self._is_measured:
-                self.measure(self.model)
+                batches = self.batches()
+                try:
+                    measure_statistics(self.model, itertools.islice(batches, self.count), self.ranks)
+                finally:
+                    batches.close()  # type: ignore[attr-defined]
                 measured = self.model.state_dict()
                 self.values = {name: value.clone().detach() for name, value in measured.items()}
                 self._is_measured = True

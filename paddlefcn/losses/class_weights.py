@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
+from paddlefcn.arguments import check_value, describe, nearest
+from paddlefcn.errors import ConfigError
+
+_KEYS = ("from", "rule", "beta")
 RULES = ("inverse", "log", "median", "effective")
 
 
@@ -67,3 +72,31 @@ def class_weights(
     weights = np.zeros_like(pixels)
     weights[found] = some
     return [float(weight) for weight in weights]
+
+
+def check_rule(wanted: Mapping[str, Any], where: str) -> None:
+    """ConfigError, with the key's path, unless `wanted` says how to make class weights from data."""
+    for key in wanted:
+        if key not in _KEYS:
+            raise ConfigError(f"{where}: unknown key {key!r}{nearest(str(key), _KEYS)}")
+    if wanted.get("from") != "data":
+        raise ConfigError(f"{where}.from: expected data, got {describe(wanted.get('from'))}")
+    if wanted.get("rule") not in RULES:
+        expected = f"expected one of {', '.join(RULES)}"
+        raise ConfigError(f"{where}.rule: {expected}, got {describe(wanted.get('rule'))}")
+    check_value(wanted.get("beta"), float | None, f"{where}.beta")
+    beta = wanted.get("beta")
+    if beta is not None and (wanted["rule"] != "effective" or not 0 <= beta < 1):
+        raise ConfigError(f"{where}.beta: 0 or more and less than 1, of rule effective alone; got {beta}")
+
+
+def weights_by_rule(wanted: Mapping[str, Any], counts: ClassCounts, where: str) -> list[float]:
+    """`class_weights` by a rule of a recipe, as `check_rule` lets it pass.
+
+    Raises:
+        ConfigError: nothing is labelled.
+    """
+    try:
+        return class_weights(counts, wanted["rule"], wanted.get("beta"))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error

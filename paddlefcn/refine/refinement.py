@@ -30,7 +30,7 @@ class Refinement:
         settings: of the recipe or the export.
         options: what is asked for.
         ignore_index: what unsure pixels become.
-        white: what white is in images that are not of 8 bits, see `white_of`.
+        white: what white is in images that are not of 8 bits, `Normalize.white`.
     """
 
     settings: RefineSettings = field(default_factory=RefineSettings)
@@ -106,13 +106,3 @@ def softened(scores: np.ndarray, temperature: float, *, gives: str) -> np.ndarra
     powers = np.exp((scores - scores.max(axis=0)) / np.float32(temperature), dtype=np.float32)
     powers /= powers.sum(axis=0)
     return powers
-
-
-def white_of(scale: float, mean: tuple[float, ...]) -> float:
-    """What white is in an image's own values, by the normalisation that is made for it.
-
-    `normalize.scale`, but for a scale of 1: then 255, or 1 where the means are of 0 to 1.
-    """
-    if scale != 1:
-        return float(scale)
-    return 255.0 if max(mean) > 1 else 1.0

@@ -6,36 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.build import build_schedule, check_rate
 from paddlefcn.config.stages import unused_by_stages
+from paddlefcn.training.rates import check_rate
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.engine.loop import Loop
     from paddlefcn.losses import LossEntry
-    from paddlefcn.training.stages import Stage
+    from paddlefcn.training.stages import Shared, Stage
 
 
 def opening_lines(
     config: Config,
     stages: Sequence[Stage],
     loop: Loop,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
+    shared: Shared,
 ) -> list[str]:
     """The network, its losses and data, what each stage will do, and what is worth a warning."""
     part = stages[loop.state.stage - 1].config
     trained = [parameter for parameter in loop.model.parameters() if not parameter.stop_gradient]
     parameters = sum(int(parameter.size) for parameter in trained)
     lines = [
-        f"{part.model.type}: {parameters:,} trained parameters; {len(train_set)} training "
-        f"and {len(val_set)} validation images, {part.data.num_classes} classes",
+        f"{part.model.type}: {parameters:,} trained parameters; {len(shared.train_set)} training "
+        f"and {len(shared.val_set)} validation images, {part.data.num_classes} classes",
         *[f"loss: {_weighted(entry)}" for entry in loop.step.losses.entries],
         *[f"note: {line}" for line in [*unused_by_stages(config.tree), *_step_notes(loop)]],
     ]
     for stage in stages:
-        lines += _stage_lines(stage, train_set)
+        lines += _stage_lines(stage, shared.train_set)
     return lines
 
 
@@ -58,7 +57,7 @@ def _weighted(entry: LossEntry) -> str:
 def _stage_lines(stage: Stage, train_set: SegmentationDataset) -> list[str]:
     """A stage's iterations and rates, and what about them should be known before hours are spent."""
     lines: list[str] = []
-    schedule: Any = build_schedule(stage.config, total=stage.end - stage.start)
+    schedule = stage.schedule
     if stage.name is not None:
         lines.append(
             f"{stage}: iterations {stage.start + 1} to {stage.end}, "
@@ -68,18 +67,17 @@ def _stage_lines(stage: Stage, train_set: SegmentationDataset) -> list[str]:
     if longer:
         place = "" if stage.name is None else f"{stage}: "
         lines.append(f"note: {place}the schedule is longer than the run: {longer}")
-    warning = check_rate(stage.config, train_set, trained=stage.number > 1)
+    warning = check_rate(stage.config, schedule.learning_rate, train_set, trained=stage.number > 1)
     return [*lines, f"warning: {warning}"] if warning else lines
 
 
 def hparams(config: Config, stages: Sequence[Stage]) -> dict[str, Any]:
     """What VisualDL shows of the recipe beside its scores."""
-    schedule: Any = build_schedule(config, total=stages[-1].end - stages[-1].start)
     return {
         "model": " > ".join(stage.config.model.type for stage in stages),
         "optimizer": config.optimizer.type,
         "schedule": config.schedule.type,
-        "learning_rate": float(schedule.learning_rate),
+        "learning_rate": float(stages[-1].schedule.learning_rate),
         "batch_size": config.train.batch_size,
         "seed": config.train.seed,
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlefcn.config.compare import Difference, differences
+from paddlefcn.config.compare import misfits
 from paddlefcn.engine.ranks import launched
 from paddlefcn.errors import ConfigError, DataError, OutputError, UserError
 from paddlefcn.files import read_text, write_text
@@ -43,23 +42,18 @@ def find_run(config: Config, resume: str | Path | bool | None) -> Path | None:
     """
     if resume is None or resume is False:
         return None
+    save_dir, problem = config.train.save_dir, None
     if resume is not True:
         folder = Path(resume)
-        if not (folder / "config.yml").is_file():
-            if is_begun(folder):
-                return folder
+        if (folder / "config.yml").is_file():
+            _check_recipe(folder, config, moved=True)
+        elif not is_begun(folder):
             raise OutputError(f"--resume {folder}: no run stands there (no config.yml)")
-        _refuse(folder, config, _misfits(folder, config, moved=True))
         return folder
-    return _newest_own(config)
-
-
-def _newest_own(config: Config) -> Path | None:
-    save_dir, problem = config.train.save_dir, None
     for folder in runs_of(save_dir):
         try:
             # a run that stands where this recipe's runs stand may have been made elsewhere and moved
-            _refuse(folder, config, _misfits(folder, config, moved=folder == save_dir))
+            _check_recipe(folder, config, moved=folder == save_dir)
             return folder
         except UserError as error:
             problem = problem or error  # the newest run's
@@ -71,50 +65,19 @@ def _newest_own(config: Config) -> Path | None:
     return None
 
 
-def _refuse(folder: Path, config: Config, misfits: list[Difference]) -> None:
-    if not misfits:
-        return
-    shown = "; ".join(found.describe() for found in misfits[:_NAMED])
-    more = f" and {len(misfits) - _NAMED} more" if len(misfits) > _NAMED else ""
-    raise ConfigError(
-        f"{config.file}: is not the recipe of {folder}: {shown}{more}; resume with the run's own "
-        f"(--resume {folder} without -c), or start a new run without --resume"
-    )
-
-
-def _misfits(folder: Path, config: Config, *, moved: bool) -> list[Difference]:
-    """The keys in which the run's own recipe differs and may not. `moved`: it may stand at another place."""
+def _check_recipe(folder: Path, config: Config, *, moved: bool) -> None:
+    """ConfigError unless the run's own recipe is this one. `moved`: it may stand at another place."""
+    record = _recorded(folder)
     own = load_yaml(folder / "config.yml")
-    ranks = _recorded(folder).get("ranks", 1)
-    stages, given = own.get("stages"), config.tree.get("stages")
-    if not (isinstance(stages, list) and isinstance(given, list) and len(stages) == len(given)):
-        return _compared(own, config.tree, "", moved, ranks, last=True)
-    found = _compared({**own, "stages": None}, {**config.tree, "stages": None}, "", moved, ranks, last=False)
-    for number, (one, other) in enumerate(zip(stages, given)):
-        last = number == len(stages) - 1
-        found += _compared(one, other, f"stages.{number}.", moved, ranks, last=last)
-    return found
-
-
-def _compared(own: Any, given: Any, prefix: str, moved: bool, ranks: int, *, last: bool) -> list[Difference]:
     free = (*FREE, "train.save_dir") if moved else FREE
-    found = differences(own, given, free)
-    return [
-        dataclasses.replace(each, key=prefix + each.key)
-        for each in found
-        if not (_is_longer(each, last) or _is_same_batch(each, ranks))
-    ]
-
-
-def _is_longer(found: Difference, last: bool) -> bool:
-    numbers = isinstance(found.one, int) and isinstance(found.other, int)
-    return last and numbers and found.key in ("train.iters", "train.epochs") and found.other > found.one
-
-
-def _is_same_batch(found: Difference, ranks: int) -> bool:
-    if found.key != "train.batch_size" or not isinstance(found.one, int) or not isinstance(found.other, int):
-        return False
-    return found.one * ranks == found.other * launched()[1]
+    found = misfits(own, config.tree, free, ranks=(record.get("ranks", 1), launched()[1]))
+    if found:
+        shown = "; ".join(each.describe() for each in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise ConfigError(
+            f"{config.file}: is not the recipe of {folder}: {shown}{more}; resume with the run's own "
+            f"(--resume {folder} without -c), or start a new run without --resume"
+        )
 
 
 def write_split(folder: Path, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:

@@ -11,38 +11,36 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from paddlefcn import build, ownership, runtime
-from paddlefcn.accelerator import accelerate, computes_bfloat
-from paddlefcn.class_weights import count_classes, read_counts, wants_counts, with_class_weights, write_counts
+from paddlefcn.class_weights import find_counts, write_counts
 from paddlefcn.data.checks import quick_look
-from paddlefcn.engine.checkpoint import Checkpoints, SharedCheckpoints, State
-from paddlefcn.engine.history import ends_early, is_evaluation, scores_of
+from paddlefcn.engine.checkpoint import Checkpoints, State
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.ranks import Ranks, join_ranks, stopping_together
 from paddlefcn.engine.records import Nothing, Records, TextLog, read_records
-from paddlefcn.errors import ConfigError, RunError, UserError
+from paddlefcn.errors import RunError, UserError
 from paddlefcn.files import write_json, write_text
-from paddlefcn.losses.class_weights import ClassCounts
 from paddlefcn.plots import plot_curves
 from paddlefcn.training import folder as folders
 from paddlefcn.training.acceleration import RECORD, choose_accelerator
 from paddlefcn.training.report import closing_lines, hparams, opening_lines
 from paddlefcn.training.resume import find_run, keep_split, write_split
 from paddlefcn.training.stages import (
+    Shared,
     Stage,
     build_loop,
     build_network,
     check_fit,
     plan_stages,
     stage_of,
+    start_first,
     transplant,
-    try_stages,
 )
+from paddlefcn.training.teachers import Teachers
 
 if TYPE_CHECKING:
     from paddle import nn
 
     from paddlefcn.config import Config
-    from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.engine.loop import Loop
 
 
@@ -100,63 +98,40 @@ def _trained(
     ranks: Ranks,
 ) -> Run:
     """`train` on a device that is selected; of several ranks the first decides on the folder."""
+    data, train = config.data, config.train
     existing = ranks.from_first(find_run(config, resume) if ranks.is_first else None)
     train_set, val_set = (build.build_dataset(config, split) for split in ("train", "val"))
     remarks = keep_split(existing, train_set, val_set) if existing else []
-    remarks += [*_faults(config, train_set, "train"), *_faults(config, val_set, "val")]
-    counts = _counted(config, train_set, existing)
+    for split, dataset in (("train", train_set), ("val", val_set)):
+        seen = quick_look(dataset, data.classes, skip=data.on_bad_image == "skip")
+        remarks += [f"{split}: {line}" for line in seen]
+    counts = find_counts(config, train_set, existing)
     accelerated, words = choose_accelerator(config.runtime.cpu_accelerator, place, existing)
-    stages = plan_stages(with_class_weights(config, counts), train_set, ranks.size)
+    stages = plan_stages(config, len(train_set), ranks.size)
+    teachers = Teachers(config.file, config.classes, data.normalize)
     # what cannot be built leaves no folder behind
-    network = None if existing else try_stages(stages)
-    claim = _claimed(config, existing, overwrite) if ranks.is_first else None
+    network = None if existing else start_first(stages, teachers, remarks.append)
+    inputs: list[str | Path] = [config.file, data.root]
+    claim = folders.claim(train.save_dir, existing, overwrite, inputs) if ranks.is_first else None
     folder = ranks.from_first(claim and claim.folder)
     notes = [f"set {name}={value} (unless you set it yourself)" for name, value in settings.items()]
     if ranks.size > 1:
-        notes.append(f"{ranks.size} ranks, each with batches of {config.train.batch_size}")
+        notes.append(f"{ranks.size} ranks, each with batches of {train.batch_size}")
     with contextlib.closing(claim) if claim else contextlib.nullcontext():
         if counts is not None and ranks.is_first:
             notes += write_counts(folder, config, counts)
-        session = _Session(config, folder, stages, train_set, val_set, ranks, accelerated)
+        ends = [stage.end for stage in stages[:-1]]
+        shared = Shared(folder, train_set, val_set, ends, counts, teachers, accelerated, ranks)
+        session = _Session(config, stages, shared)
         return session.run(network, place, [*notes, *remarks, *words])
-
-
-def _claimed(config: Config, existing: Path | None, overwrite: bool) -> folders.Claim:
-    return folders.claim(config.train.save_dir, existing, overwrite, [config.file, config.data.root])
-
-
-def _faults(config: Config, dataset: SegmentationDataset, split: str) -> list[str]:
-    """What a look at the split shows; it is refused now if its masks do not fit."""
-    notes = quick_look(dataset, config.data.classes, skip=config.data.on_bad_image == "skip")
-    return [f"{split}: {line}" for line in notes]
-
-
-def _counted(config: Config, train_set: SegmentationDataset, existing: Path | None) -> ClassCounts | None:
-    """How often the classes occur, if a loss wants to know: as the run counted at its start, or now."""
-    if not wants_counts(config):
-        return None
-    kept = None if existing is None else read_counts(existing)
-    skip = config.data.on_bad_image == "skip"
-    return kept or count_classes(train_set, num_workers=config.data.num_workers, skip=skip)
 
 
 class _Session:
     """One start of a run: from its newest checkpoint, or from nothing, to its end or to a signal."""
 
-    def __init__(
-        self,
-        config: Config,
-        folder: Path,
-        stages: list[Stage],
-        train_set: SegmentationDataset,
-        val_set: SegmentationDataset,
-        ranks: Ranks,
-        accelerated: bool,
-    ) -> None:
-        self.ranks = ranks
-        self.config, self.folder, self.stages = config, folder, stages
-        self.accelerated = accelerated
-        self.train_set, self.val_set = train_set, val_set
+    def __init__(self, config: Config, stages: list[Stage], shared: Shared) -> None:
+        self.config, self.stages, self.shared = config, stages, shared
+        self.folder, self.ranks = shared.folder, shared.ranks
         self.state, self.stage = State(), stages[0]
         self._bad: dict[str, str] = {}  # every image that was left out
 
@@ -168,38 +143,42 @@ class _Session:
             notes = [*notes, *found]
         if checkpoint is not None:
             self.state, self.stage = checkpoint.state, stage_of(checkpoint, self.stages)
-            self._check_batch()
-            finished = self._is_finished()
+            lines = read_records(self.folder / "metrics.jsonl")
+            finished = self.stage.is_finished(self.state, lines)
             self.ranks.gather(None)  # all have read the folder before the first writes there
             if finished:
-                return self._finished()
+                return self._finished(lines)
             notes.append(f"going on from {checkpoint.folder}")
         elif network is None:
             notes.append(f"{self.folder} has no checkpoint yet; starting from the beginning")
         # what a checkpoint replaces need not be there any more
-        network = network or build_network(self.stage.config, pretrained=checkpoint is None)
+        if network is None:
+            network = build_network(self.stage.config, pretrained=checkpoint is None, say=notes.append)
         if checkpoint is not None:
             check_fit(network, checkpoint, self.config.file)
         if self.ranks.is_first:
-            ownership.mark(self.folder, "run")
-            write_split(self.folder, self.train_set, self.val_set)
-            # config.yml makes this folder a run that can be resumed
-            write_text(self.folder / "config.yml", self.config.to_yaml())
-            environment = {**runtime.environment(device), RECORD: self.accelerated}
-            write_json(self.folder / "environment.json", environment)
+            self._write_start(device)
         with self._recorded() as (records, progress):
-            loop = self._loop(network, records, progress)
+            loop = build_loop(self.stage, network, self.shared, records, progress)
             if checkpoint is not None:
                 loop.restore(checkpoint)
-            opening = opening_lines(self.config, self.stages, loop, self.train_set, self.val_set)
-            start = f"paddlefcn on paddle {paddle.__version__}, {device} ({runtime.processor_details()})"
-            for line in [f"{start}; run folder {self.folder}", *opening, *notes]:
+            version = f"paddlefcn on paddle {paddle.__version__}, {device} ({runtime.processor_details()})"
+            progress.say(f"{version}; run folder {self.folder}")
+            for line in [*opening_lines(self.config, self.stages, loop, self.shared), *notes]:
                 progress.say(line)
             for line in loop.loader.prepare():
                 progress.say(line)
             records.write_texts({"config": self.config.to_yaml()}, hparams(self.config, self.stages))
             with stopping_together(self.ranks):  # here too: train.log is to have the line
                 return self._train(loop)
+
+    def _write_start(self, device: str) -> None:
+        """What makes the folder a run: its mark, split, recipe (with it, it can be resumed), environment."""
+        ownership.mark(self.folder, "run")
+        write_split(self.folder, self.shared.train_set, self.shared.val_set)
+        write_text(self.folder / "config.yml", self.config.to_yaml())
+        environment = {**runtime.environment(device), RECORD: self.shared.accelerated}
+        write_json(self.folder / "environment.json", environment)
 
     @contextlib.contextmanager
     def _recorded(self) -> Iterator[tuple[Records, TrainingProgress]]:
@@ -235,38 +214,6 @@ class _Session:
                 log.last_words(f"stopped: {error!r}")
                 raise
 
-    def _loop(self, network: nn.Layer, records: Records, progress: TrainingProgress) -> Loop:
-        """What trains the present stage; checkpoints that end a stage stay for good."""
-        train = self.stage.config.train
-        bf16 = self.accelerated and train.precision == "bf16" and computes_bfloat()
-        if self.accelerated:
-            accelerate(network, bf16=bf16)
-        progress.images, records.stage = train.batch_size * train.accumulate, self.stage.name
-        always = [stage.end for stage in self.stages[:-1]]
-        made = Checkpoints if self.ranks.is_first else SharedCheckpoints
-        checkpoints = made(self.folder, train.keep, self.stage.metadata(), always)
-        loop = build_loop(
-            self.stage, network, self.train_set, self.val_set, checkpoints, records, progress, self.ranks
-        )
-        loop.state.step_images = self._step_images()
-        if bf16:
-            loop.step.precision.note = "train.precision: bf16 in the convolutions, on the accelerator"
-        return loop
-
-    def _step_images(self) -> int:
-        train = self.stage.config.train
-        return train.batch_size * train.accumulate * self.ranks.size
-
-    def _check_batch(self) -> None:
-        """A run goes on with as many images a step as before, however they are shared out."""
-        before, now, train = self.state.step_images, self._step_images(), self.stage.config.train
-        if before not in (0, now):
-            raise ConfigError(
-                f"{self.config.file}: train.batch_size {train.batch_size} x accumulate {train.accumulate} x "
-                f"{self.ranks.size} ranks is {now} images a step, but {self.folder} was trained with "
-                f"{before}; change batch_size or the number of ranks so that the product stays"
-            )
-
     def _train(self, loop: Loop) -> Run:
         """Stage after stage, to the end or to a signal."""
         while True:
@@ -288,34 +235,24 @@ class _Session:
         weights, saved, skipped = loop.weights(), loop.last_saved, loop.state.skipped
         records, progress = loop.records, loop.progress
         del loop  # two networks with their momenta may be more than fits
-        self.stage = self.stages[self.stage.number]
-        network = build_network(self.stage.config)
-        progress.say(transplant(network, weights, self.stage))
-        following = self._loop(network, records, progress)
+        self.stage = stage = self.stages[self.stage.number]
+        network = build_network(stage.config, say=progress.say)
+        progress.say(transplant(network, weights, stage))
+        following = build_loop(stage, network, self.shared, records, progress)
         following.last_saved = saved
         # the score to beat is this network's own: its best weights go to best/, not the stage's before
-        start = self.stage.start
         following.state = State(
-            iteration=start,
-            evaluated=start,
+            iteration=stage.start,
+            evaluated=stage.start,
             skipped=skipped,
-            stage=self.stage.number,
-            step_images=self._step_images(),
+            stage=stage.number,
+            step_images=stage.step_images,
         )
         return following
 
-    def _is_finished(self) -> bool:
-        done, train = min(self.state.iteration, self.state.evaluated), self.stage.config.train
-        if not self.stage.is_last or self.state.iteration > done:
-            return False
-        recorded = [line for line in read_records(self.folder / "metrics.jsonl") if is_evaluation(line)]
-        scores = scores_of(recorded, train.best, self.stage.start)
-        return done >= self.stage.end or ends_early(scores, train.early_stop)
-
-    def _finished(self) -> Run:
+    def _finished(self, records: Sequence[Mapping[str, Any]]) -> Run:
         """Of a run that has nothing left to do but, after a kill, its curves."""
         curves, metrics = self.folder / "curves.png", self.folder / "metrics.jsonl"
-        records = read_records(metrics)
         stale = not curves.exists() or curves.stat().st_mtime_ns < metrics.stat().st_mtime_ns
         if stale and self.ranks.is_first:
             plot_curves(records, curves, read_records(self.folder / "class_scores.jsonl"))

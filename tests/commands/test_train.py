@@ -231,4 +231,4 @@ def test_evaluations_inside_a_training_can_go_by_windows(tiny, tmp_path, capsys)
     assert json.loads(scores.read_text())["mean_iou"] == pytest.approx(record["mean_iou"])
     capsys.readouterr()
     assert main(["train", *tiny("train.eval_sliding=[4, 8]")]) == 2
-    assert "train.eval_sliding: sliding window: stride (8, 8) is larger" in capsys.readouterr().err
+    assert "train: eval_sliding [4, 8]: expected [SIZE] or [SIZE, STRIDE]" in capsys.readouterr().err

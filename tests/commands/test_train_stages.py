@@ -15,6 +15,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from paddlefcn import build
 from paddlefcn.commands import main
 
 STAGES = (
@@ -183,6 +184,25 @@ def test_rates_and_unused_values_are_said_before_training(tiny, tmp_path, capsys
     assert said.count("warning: ") == 1
     assert "note: train.iters 8 is not used" in said
     assert warning in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_each_network_is_built_once_and_a_later_one_that_cannot_be_leaves_no_folder(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    built, make = [], build.build_model
+
+    def counted(config, **more):
+        built.extend([config.model.type] if more.get("pretrained", True) else [])
+        return make(config, **more)
+
+    monkeypatch.setattr(build, "build_model", counted)
+    assert main(["train", *tiny(*OPTIONS)]) == 0
+    assert built == ["FCN32s", "FCN16s", "FCN8s"]
+    wrong = OPTIONS[0].replace("dropout: 0.0", "deep_supervision: true")
+    loss, place = "loss=[{type: CrossEntropy, weights: [1.0]}]", f"train.save_dir={tmp_path / 'wrong'}"
+    assert main(["train", *tiny(wrong, *OPTIONS[1:], loss, place)]) == 2
+    assert "loss.0.weights: 1 weights, but FCN8s has 3 outputs" in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_resume_with_other_stages_is_refused_and_names_them(uninterrupted, tiny, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """predict and infer over files: scenes in tiles, lists, resumes, bad inputs among good ones."""
 
-import json
 import os
 
 import numpy as np
@@ -13,13 +12,17 @@ from paddlefcn.data.images import Normalize
 from paddlefcn.data.scenes import open_scene
 from paddlefcn.data.tiff_writer import TiffWriter
 from paddlefcn.deploy.inputs import find_inputs
-from paddlefcn.deploy.job import Network, predict_all
+from paddlefcn.deploy.job import predict_all
 from paddlefcn.deploy.journal import JOURNAL_FILE, open_journal
-from paddlefcn.deploy.pictures import Wanted
+from paddlefcn.deploy.network import Network
+from paddlefcn.deploy.options import Request, Wanted
+from paddlefcn.deploy.scenes import TiledImages
 from paddlefcn.deploy.tiling import Tiling
+from paddlefcn.deploy.whole import WholeImages
 from paddlefcn.errors import DataError, OutputError, UserError
 from paddlefcn.ownership import MARK
 from paddlefcn.preprocess import Preprocess
+from paddlefcn.refine.settings import RefineOptions
 
 CLASSES = Classes(("dark", "light"))
 PLACE = Georeference(
@@ -61,10 +64,11 @@ def predict(
     run, inputs, output, *, wanted=None, tile=None, made_by="a", overwrite=False, resume=False, **changes
 ):
     wanted = wanted or Wanted()
-    found = find_inputs(inputs, output, wanted.endings)
-    journal = open_journal(output, made_by, overwrite=overwrite, resume=resume)
-    predict_all(network(run, **changes), found, journal, wanted, tile=tile)
-    return json.loads((output / "shares.json").read_text(encoding="utf-8"))
+    found = find_inputs(inputs, output, Request(wanted).endings)
+    journal = open_journal(output, made_by, CLASSES.names, overwrite=overwrite, resume=resume)
+    net = network(run, **changes)
+    images = TiledImages(net, output, wanted, tile) if tile else WholeImages(net, output, wanted)
+    return predict_all(images, found, journal)
 
 
 @pytest.fixture
@@ -202,13 +206,13 @@ def test_an_image_too_large_for_memory_is_named_and_the_rest_go_on(pictures, tmp
 
 def test_several_inputs_and_lists_keep_their_names(pictures, tmp_path):
     (pictures / "some.txt").write_text("# two of them\n\n2.png\n8.png\n")
-    found = find_inputs([pictures / "some.txt", pictures / "0.png"], tmp_path / "out", Wanted().endings)
+    found = find_inputs([pictures / "some.txt", pictures / "0.png"], tmp_path / "out", Request().endings)
     assert [(item.name, item.file.name) for item in found] == [("2", "2.png"), ("8", "8.png"), ("0", "0.png")]
     with pytest.raises(DataError, match="would both write"):
-        find_inputs([pictures, pictures / "0.png"], tmp_path / "out", Wanted().endings)
+        find_inputs([pictures, pictures / "0.png"], tmp_path / "out", Request().endings)
     (pictures / "none.txt").write_text("# nothing\n")
     with pytest.raises(DataError, match="lists no image"):
-        find_inputs(pictures / "none.txt", tmp_path / "out", Wanted().endings)
+        find_inputs(pictures / "none.txt", tmp_path / "out", Request().endings)
 
 
 def test_probabilities_sum_to_one_and_overlays_can_be_left_out(pictures, tmp_path):
@@ -234,20 +238,18 @@ def test_large_overlays_have_a_viewable_size(tmp_path, monkeypatch):
 
 
 def test_of_two_predictions_into_one_folder_the_second_is_refused(tmp_path):
-    journal = open_journal(tmp_path / "out", "a", overwrite=False, resume=False)
+    journal = open_journal(tmp_path / "out", "a", (), overwrite=False, resume=False)
     with pytest.raises(OutputError, match="being written to by another"):
-        open_journal(tmp_path / "out", "a", overwrite=False, resume=True)
+        open_journal(tmp_path / "out", "a", (), overwrite=False, resume=True)
     journal.close()
-    open_journal(tmp_path / "out", "a", overwrite=False, resume=True).close()
+    open_journal(tmp_path / "out", "a", (), overwrite=False, resume=True).close()
 
 
 def test_tiles_are_refused_where_they_would_not_be_equal_or_not_fit():
-    from paddlefcn.deploy.predict import _check_tile
-
-    _check_tile(512, Wanted(), False)
-    refused = (Wanted(probabilities=True), Wanted(confidence=True))
-    for tile, wanted in ((0, Wanted()), *((9, wanted) for wanted in refused)):
+    Request(tile=512).check_views(once=True)
+    refused = ({"wanted": Wanted(probabilities=True)}, {"refine": RefineOptions(confidence=True)})
+    for tile, asked in ((0, {}), *((9, asked) for asked in refused)):
         with pytest.raises(UserError, match="--tile"):
-            _check_tile(tile, wanted, False)
+            Request(tile=tile, **asked)
     with pytest.raises(UserError, match="without --sliding"):
-        _check_tile(64, Wanted(), True)
+        Request(tile=64).check_views(once=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from paddlefcn import build
-from paddlefcn.class_weights import count_classes, read_counts, with_class_weights
+from paddlefcn.class_weights import count_classes, read_counts
 from paddlefcn.commands import main
 from paddlefcn.config import load_config
 from paddlefcn.losses.class_weights import ClassCounts, class_weights
@@ -87,7 +87,7 @@ def test_a_resumed_run_keeps_the_counts_it_started_with(tiny, tmp_path):
 
 def test_without_counts_a_rule_gives_no_weights(tiny):
     config = load_config(tiny()[1], [*tiny()[3:], RULE])
-    assert with_class_weights(config, None).loss[0].args["class_weights"] is None
+    assert build.build_losses(config, build.build_model(config)).entries[0].loss.class_weights is None
 
 
 @pytest.mark.parametrize(

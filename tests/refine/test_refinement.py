@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from paddlefcn.data.georeference import Georeference
+from paddlefcn.data.images import Normalize
 from paddlefcn.errors import ConfigError, DataError, UserError
 from paddlefcn.label_maps import label_map, softmax
 from paddlefcn.refine.crf import DenseCRF
 from paddlefcn.refine.map_units import MapTransform
-from paddlefcn.refine.refinement import Refinement, softened, white_of
+from paddlefcn.refine.refinement import Refinement, softened
 from paddlefcn.refine.settings import Area, CrfSettings, RefineOptions, RefineSettings
 
 
@@ -99,10 +100,8 @@ def test_a_confidence_outside_0_to_1_is_refused(value):
 
 
 def test_what_white_is_follows_the_normalisation():
-    assert white_of(255.0, (0.5,)) == 255
-    assert white_of(65535.0, (0.5,)) == 65535
-    assert white_of(1.0, (104.0, 117.0)) == 255
-    assert white_of(1.0, (0.4,)) == 1
+    for scale, mean, white in ((255, 0.5, 255), (65535, 0.5, 65535), (1, 117.0, 255), (1, 0.4, 1)):
+        assert Normalize(scale, (0.1, mean), (1.0, 1.0)).white == white
 
 
 def test_settings_travel_through_a_dict():

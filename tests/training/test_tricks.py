@@ -15,7 +15,6 @@ from paddlefcn.config import load_config
 from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.data.loader import Batch
 from paddlefcn.engine.averaging import StochasticAverage
-from paddlefcn.engine.batch_norm import measure_statistics
 from paddlefcn.engine.freezing import freeze, training_mode
 from paddlefcn.engine.history import ends_early
 from paddlefcn.engine.recompute import recompute_blocks
@@ -141,7 +140,7 @@ class _Block(nn.Layer):
 
 def test_stochastic_averaging_is_the_mean_of_the_weights_with_measured_statistics():
     model, batches = _Outputs(_net()), [_batch(seed=1), _batch(seed=2)]
-    average = StochasticAverage(model, start=2, every=2, measure=lambda m: measure_statistics(m, batches))
+    average = StochasticAverage(model, 2, 2, lambda: (batch for batch in batches), len(batches))
     weights = []
     for step in range(1, 7):
         for value in model.parameters():
