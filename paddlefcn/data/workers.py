@@ -166,7 +166,7 @@ def _script() -> dict[str, Any]:
 def _script_hidden() -> Iterator[None]:
     """Workers that start meanwhile are not told of the script."""
     main = sys.modules["__main__"].__dict__
-    before = {key: main[key] for key in ("__spec__", "__file__") if key in main}
+    before: dict[str, Any] = {key: main[key] for key in ("__spec__", "__file__") if key in main}
     main.pop("__file__", None)
     main["__spec__"] = None
     try:
