@@ -70,10 +70,10 @@ def faults(kernels: Kernels) -> Iterator[str]:
         error = convolution_error(kernels, numbers, kind, bf16, rng)
         if error > (TOLERANCE_BF16 if bf16 else TOLERANCE):
             yield f"convolution {numbers} {kind}{' bf16' if bf16 else ''}: error {error:.1e}"
-    for numbers, has_bias in itertools.product(TRANSPOSED, (False, True)):
-        error = transposed_error(kernels, numbers, has_bias, rng)
+    for layer, has_bias in itertools.product(TRANSPOSED, (False, True)):
+        error = transposed_error(kernels, layer, has_bias, rng)
         if error > TOLERANCE:
-            yield f"transposed convolution {numbers}{' bias' if has_bias else ''}: error {error:.1e}"
+            yield f"transposed convolution {layer}{' bias' if has_bias else ''}: error {error:.1e}"
     for pool in POOLS:
         error = pool_error(kernels, pool, rng)
         if error > TOLERANCE:

@@ -171,10 +171,13 @@ class Inspector:
         if sample.label is not None and not os.path.exists(sample.label):
             return None
         try:
-            return self.dataset.read_mask(index)
+            mask = self.dataset.read_mask(index)
         except DataError as error:
             finding.faults.append(str(error))
             return None
+        if hasattr(self.dataset.source, "doubts"):
+            finding.faults += self.dataset.source.doubts(index, self.dataset.label_reader)
+        return mask
 
     def _values(self, mask: np.ndarray, sample: Sample, finding: Finding) -> None:
         labels, name = self.dataset.label_reader, sample.label or sample.name

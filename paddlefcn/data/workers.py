@@ -1,7 +1,9 @@
 """Work in other processes, with results in order: nothing hangs, nothing is left running.
 
 The processes are started fresh ("spawn"), because a fork of a process that holds paddle's threads may
-never return. A script of your own that uses workers needs the usual `if __name__ == "__main__":`.
+never return. Other than spawn does by itself, they import the script that was started only if the work
+needs something of it (a data set's class, say): only then that script needs an
+`if __name__ == "__main__":`, and the imports of the others cost no worker time or memory.
 
 Not concurrent.futures: its workers share one result pipe, and one killed in the middle of a batch leaves
 the reader waiting for the rest for ever. Here every worker has its own, which ends when the worker does.
@@ -16,9 +18,12 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import spawn
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 from paddlefcn.data.handover import Receiver, Sender
@@ -63,6 +68,9 @@ def ordered_map(
             yield busy.popleft().result()
 
 
+_starting = threading.Lock()  # what a process is told of the script is the whole program's
+
+
 class _Worker:
     """A process with its own two-way pipe; a thread empties the pipe, so that the process works ahead.
 
@@ -72,12 +80,14 @@ class _Worker:
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         try:
-            with _signals_held():
-                self._process.start()
+            with _starting, _signals_held():
+                process = context.Process(target=_serve, args=(theirs, _Packed(work)), daemon=True)
+                with _script_hidden():
+                    process.start()
         except BrokenPipeError:
             raise RunError(_DIED.format("while it started")) from None
+        self._process = process
         theirs.close()  # the process now holds the only other end: reading ends when it does
         atexit.register(self._kill)
         self._receiver = Receiver(self._pipe)
@@ -123,6 +133,48 @@ class _Worker:
         self._process.kill()
 
 
+class _Packed:
+    """Work on its way to a worker, which gets it as it was, with the script if that is needed."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work, self.script = work, _script()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = bytes(ForkingPickler.dumps(self.work))
+        return _unpack, (packed, self.script if b"__main__" in packed else {})
+
+
+def _unpack(packed: bytes, script: dict[str, Any]) -> Callable[[Any], Any]:
+    spawn.prepare(script)  # imports it, unless empty
+    work: Callable[[Any], Any] = ForkingPickler.loads(packed)
+    return work
+
+
+def _script() -> dict[str, Any]:
+    """Where a worker would find the script that was started."""
+    try:
+        told = spawn.get_preparation_data("")
+    except RuntimeError:  # in a worker that imports it
+        raise RunError(
+            'a script whose own classes read data needs `if __name__ == "__main__":` around its calls, '
+            "or data.num_workers: 0"
+        ) from None
+    return {key: value for key, value in told.items() if key.startswith("init_main")}
+
+
+@contextlib.contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Workers that start meanwhile are not told of the script."""
+    main = sys.modules["__main__"].__dict__
+    before: dict[str, Any] = {key: main[key] for key in ("__spec__", "__file__") if key in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(before)
+
+
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     """A worker's life."""
     import cv2
@@ -142,6 +194,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
             except (UserError, RunError) as error:
                 answer = ("error", error)
             sender.send(answer)
+            del answer  # its memory is free for the next
 
 
 def _end_with_parent() -> None:

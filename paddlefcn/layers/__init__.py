@@ -12,7 +12,7 @@ from paddlefcn.layers.blocks import (
     convolution,
 )
 from paddlefcn.layers.export_form import use_export_form
-from paddlefcn.layers.resizing import AdaptiveMean, Resize, WindowMean
+from paddlefcn.layers.resizing import AdaptiveMean, Resize, WindowMean, add_resized
 from paddlefcn.layers.sizes import crop_like, spatial_size
 from paddlefcn.layers.unpooling import IndexedMaxPool, Unpool
 from paddlefcn.layers.upsampling import UPSAMPLE_MODES, Upsample, bilinear_kernel
@@ -31,6 +31,7 @@ __all__ = [
     "Unpool",
     "Upsample",
     "WindowMean",
+    "add_resized",
     "bilinear_kernel",
     "convolution",
     "crop_like",
