@@ -68,6 +68,9 @@ def ordered_map(
             yield busy.popleft().result()
 
 
+_starting = threading.Lock()  # what a process is told of the script is the whole program's
+
+
 class _Worker:
     """A process with its own two-way pipe; a thread empties the pipe, so that the process works ahead.
 
@@ -77,12 +80,14 @@ class _Worker:
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, _Packed(work)), daemon=True)
         try:
-            with _signals_held(), _script_hidden():
-                self._process.start()
+            with _starting, _signals_held():
+                process = context.Process(target=_serve, args=(theirs, _Packed(work)), daemon=True)
+                with _script_hidden():
+                    process.start()
         except BrokenPipeError:
             raise RunError(_DIED.format("while it started")) from None
+        self._process = process
         theirs.close()  # the process now holds the only other end: reading ends when it does
         atexit.register(self._kill)
         self._receiver = Receiver(self._pipe)
@@ -161,7 +166,7 @@ def _script() -> dict[str, Any]:
 def _script_hidden() -> Iterator[None]:
     """Workers that start meanwhile are not told of the script."""
     main = sys.modules["__main__"].__dict__
-    before = {key: main[key] for key in ("__spec__", "__file__") if key in main}
+    before: dict[str, Any] = {key: main[key] for key in ("__spec__", "__file__") if key in main}
     main.pop("__file__", None)
     main["__spec__"] = None
     try:

@@ -16,10 +16,12 @@ import numpy as np
 from paddlefcn import runtime
 from paddlefcn.deploy.operators import check_operators
 from paddlefcn.deploy.parameters import check_parameters
-from paddlefcn.errors import ConfigError, UserError, WeightsError
+from paddlefcn.errors import ConfigError, DataError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
 _CACHED_SHAPES = 16
+# the gate's smallest; OpenVINO fails, or crashes, on maps that get smaller than a pooling window
+_SMALLEST_SIDE = 17
 _MOST_THREADS = 256  # far more than any of these machines has; Paddle dies of some thousands
 Engine = Callable[[np.ndarray], np.ndarray]
 
@@ -212,20 +214,21 @@ class OpenVinoEngine:
             raise WeightsError(f"{model_file}: OpenVINO cannot load it ({_short(error)})") from error
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """[N, C, h, w] float32 -> the program's output as it comes."""
+        """[N, C, h, w] float32 -> the program's output as it comes; DataError below 17 pixels a side."""
+        height, width = batch.shape[2:]
+        if min(height, width) < _SMALLEST_SIDE:
+            raise DataError(f"is {width}x{height} pixels; OpenVINO takes {_SMALLEST_SIDE} a side and more")
         with self._lock:
             size = batch.shape if self._by_size else ()
+            request = self._compiled.get(size) or self._compile(size)
+            self._compiled[size] = request
+            self._compiled.move_to_end(size)
+            while len(self._compiled) > _CACHED_SHAPES:
+                self._compiled.popitem(last=False)
             try:
-                request = self._compiled.get(size) or self._compile(size)
-                self._compiled[size] = request
-                self._compiled.move_to_end(size)
-                while len(self._compiled) > _CACHED_SHAPES:
-                    self._compiled.popitem(last=False)
                 result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
-            # it takes no map smaller than a pooling window, for one
             except RuntimeError as error:
-                height, width = batch.shape[2:]
-                raise RuntimeError(f"OpenVINO cannot run {height}x{width}: {_short(error)}") from error
+                raise RuntimeError(f"OpenVINO: {_short(error)}") from error
             return np.array(next(iter(result.values())))
 
     def _compile(self, size: tuple[int, ...]) -> Any:

@@ -18,7 +18,7 @@ from paddlefcn.deploy.deployment import Deployment, load_deployment
 from paddlefcn.deploy.predictor import Predictor
 from paddlefcn.deploy.targets import Target
 from paddlefcn.deploy.writer import Examples, write_export
-from paddlefcn.errors import ConfigError, RunError
+from paddlefcn.errors import ConfigError, DataError, RunError
 from paddlefcn.files import checksum
 from paddlefcn.label_maps import label_map
 from paddlefcn.layers import CeilMaxPool
@@ -100,6 +100,9 @@ def test_every_target_runs_by_the_same_call_and_from_eight_threads(wanted, tmp_p
         for index, labels in enumerate(pool.map(predictor.predict, shown * 4)):
             np.testing.assert_array_equal(labels, alone[index % 8])
     assert threading.active_count() < 50
+    if target.format == "openvino":  # it may crash of an image of one row
+        with pytest.raises(DataError, match="OpenVINO takes 17 a side and more"):
+            predictor.predict(image[:16])
     if target.outputs == "labels":
         with pytest.raises(ConfigError, match="class ids alone"):
             predictor.logits(image)
