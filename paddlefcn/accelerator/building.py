@@ -96,7 +96,7 @@ def _place() -> _Place:
 def _libraries(onednn: Path) -> list[Path]:
     """What a build is linked with: first Paddle's OpenMP, which its oneDNN runs on.
 
-    With the compiler's own there would be two sets of threads, each spinning on the cores that the other needs.
+    With the compiler's own there would be two sets of threads, spinning on each other's cores.
     """
     openmp = onednn.with_name("libiomp5.so")
     return [openmp, onednn] if openmp.exists() else [onednn]
