@@ -147,7 +147,7 @@ def test_fewer_multiplications_give_float32_results(kernels, numbers):
     right = [wanted, *paddle.grad((wanted * share.astype("float64")).sum(), precise)]
     for one, other in zip(found, right):
         error = float((one.astype("float64") - other).abs().max()) / float(other.abs().max())
-        assert error < 1e-5
+        assert error < (1e-5 if kernel == 3 else 2e-5)
 
 
 def test_a_map_of_one_pixel_keeps_the_usual_kernel(kernels):
