@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from paddlefcn.version import __version__
 
 # name -> the module it comes from; resolved on first use, so that `--help` stays free of paddle
 _LAZY = {

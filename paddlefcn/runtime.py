@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlefcn.errors import UserError
+from paddlefcn.version import __version__
 
 _QUIET = (
     "No ccache found",
@@ -197,10 +198,8 @@ def environment(device: str) -> dict[str, Any]:
     import paddle
     import yaml
 
-    import paddlefcn
-
     return {
-        "paddlefcn": paddlefcn.__version__,
+        "paddlefcn": __version__,
         "paddle": paddle.__version__,
         "numpy": np.__version__,
         "pyyaml": yaml.__version__,

@@ -3,6 +3,7 @@
     python tests/kill_runs.py                        # 30 moments, with 0, 1 and 2 workers each
     python tests/kill_runs.py --kills 4 --workers 1
     python tests/kill_runs.py --drawn 34 --kills 3   # so many recipes drawn at random, so many kills each
+    python tests/kill_runs.py --everything           # all options of training on at once
 
 A run's child process counts what it does to its folder (files opened, halves of writes, renames, fsyncs,
 removals) and some steps of training; at the chosen count it sends itself SIGKILL. Some of the resumed
@@ -398,24 +399,32 @@ def tiny_kills(work: Path, count: int, workers: Sequence[int], seed: int) -> Ite
             yield f"{number} workers", kill
 
 
-def drawn_kills(work: Path, recipes: int, count: int, seed: int) -> Iterator[tuple[str, Kill]]:
-    """Of recipes drawn at random, at moments drawn at random."""
+def recipe_kills(
+    work: Path, recipes: int, everything: bool, count: int, seed: int
+) -> Iterator[tuple[str, Kill]]:
+    """Of recipes drawn at random, or of the two that have everything on, at moments drawn at random."""
     global SPOILS
+    import random_recipes
     from conftest import TINY
-    from random_recipes import describe, draw_recipe
 
     config = work / "teacher.yml"
     config.write_text(TINY)
     if train(["-c", str(config), "-o", f"train.save_dir={work / 'teacher'}"], work / "teacher", work / "log"):
         raise SystemExit((work / "log").read_text())
-    for number in range(seed, seed + recipes):
-        rng = random.Random(number)
-        tree = draw_recipe(rng, (config, work / "teacher"))
-        recipe = work / f"drawn_{number}.yml"
+    teacher = config, work / "teacher"
+    names: Sequence[Any] = ("ema", "swa") if everything else range(seed, seed + recipes)
+    for name in names:
+        rng = random.Random(f"{seed} {name}" if everything else name)
+        tree = (
+            random_recipes.everything(name, teacher)
+            if everything
+            else random_recipes.draw_recipe(rng, teacher)
+        )
+        recipe = work / f"drawn_{name}.yml"
         recipe.write_text(yaml.safe_dump(tree))
         SPOILS = "on_nan" in tree["train"]
         for kill in kills(work, recipe, [], count, rng, ()):
-            yield f"{number}: {describe(tree)}", kill
+            yield f"{name}: {random_recipes.describe(tree)}", kill
 
 
 def main() -> int:
@@ -425,6 +434,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="moments for each number of workers, or recipe")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--drawn", type=int, default=0, help="so many recipes drawn at random instead")
+    parser.add_argument("--everything", action="store_true", help="a recipe with all options on, EMA and SWA")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     from paddlefcn import runtime
@@ -436,8 +446,8 @@ def main() -> int:
     bad = total = 0
     print("| run | moment | state found | largest difference |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        if args.drawn:
-            each = drawn_kills(Path(folder), args.drawn, args.kills, args.seed)
+        if args.drawn or args.everything:
+            each = recipe_kills(Path(folder), args.drawn, args.everything, args.kills, args.seed)
         else:
             each = tiny_kills(Path(folder), args.kills, args.workers, args.seed)
         for name, kill in each:

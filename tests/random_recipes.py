@@ -176,6 +176,34 @@ def _stages(rng: random.Random, tree: Tree) -> list[Tree]:
     return [{"model": name, "iters": rng.choice([3, 4]), "learning_rate": 0.01} for name in names]
 
 
+def everything(average: str, teacher: tuple[Path, Path]) -> Tree:
+    """A recipe with all options of training on at once; of the two averages "ema" or "swa"."""
+    from conftest import TINY
+
+    tree: Tree = yaml.safe_load(TINY)
+    transforms = [{"type": "RandomWarp", "size": [32, 32], "degrees": 10}, {"type": "CutMix"}]
+    transforms += [{"type": "CopyPaste", "classes": [1]}, {"type": "ColorJitter"}]
+    tree["data"] |= {"train_images": 6, "val_images": 3, "num_workers": 1, "cache": "disk"}
+    tree["data"]["train_transforms"] = transforms
+    tree["model"]["deep_supervision"] = True
+    weighted = {"class_weights": {"from": "data", "rule": "inverse"}, "weights": [1.0, 0.4, 0.2]}
+    tree["loss"] = [
+        {"type": "CrossEntropy", "label_smoothing": 0.1, **weighted},
+        {"type": "Dice", "weights": [0.5, 0, 0]},
+    ]
+    tree["optimizer"] |= {"clip_norm": 0.5, "head_lr_factor": 10.0}
+    tree["schedule"] = {"type": "ReduceOnPlateau", "patience": 1, "factor": 0.5, "learning_rate": 0.01}
+    tree["schedule"]["warmup_iters"] = 3
+    tree["train"] |= {"iters": 12, "eval_iters": 2, "save_iters": 3, "keep": 2, "accumulate": 2}
+    tree["train"] |= {"early_stop": 3, "on_nan": "skip 50", "recompute": True}
+    tree["train"] |= {"sizes": [{"until": 5, "scale": 0.5}], "freeze": ["backbone.conv1_1"]}
+    averages = {"ema": {"ema_decay": 0.2}, "swa": {"swa_start": 4, "swa_every": 1, "swa_batches": 2}}
+    tree["train"] |= averages[average]
+    config, weights = map(str, teacher)
+    tree["distillation"] = {"config": config, "weights": weights, "weight": 0.5, "features": 1.0}
+    return tree
+
+
 def describe(tree: Tree) -> str:
     """What was drawn, in a few words."""
     train, optimizer = tree["train"], tree["optimizer"]

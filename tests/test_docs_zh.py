@@ -79,6 +79,11 @@ def test_every_chinese_page_translates_an_english_one():
     assert [page.name for page in CHINESE if not english(page).exists()] == []
 
 
+def test_every_english_page_is_translated():
+    missing = [page for page in DOCS.rglob("*.md") if page not in CHINESE and chinese(page) not in CHINESE]
+    assert missing == []
+
+
 @pages()
 def test_the_code_of_both_languages_is_the_same(page):
     assert code(page) == code(english(page))

@@ -21,6 +21,8 @@ sys.path.insert(0, str(FOLDER))
 from synthetic import STEP, fill, image, noise  # noqa: E402
 
 NAMES = sorted(path.stem for path in (FOLDER / "papers").glob("*.npz"))
+FAST = {"ddrnet", "deeplabv1_vgg", "refinenet_resnet50"}
+CASES = [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow], id=name) for name in NAMES]
 
 
 def read(name):
@@ -47,7 +49,7 @@ def relative_error(got, expected):
     return float(np.abs(got - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_logits_and_gradients_equal_the_papers_network_written_out(name):
     config, gradient, arrays = read(name)
     model = build(config)

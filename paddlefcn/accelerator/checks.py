@@ -26,7 +26,7 @@ CONVOLUTIONS = (
     (16, 32, 3, 1, 1, 1, 1),
     (16, 32, 3, 2, 1, 1, 1),
     (7, 5, 3, 1, 1, 1, 1),
-    (48, 40, 3, 1, 0, 1, 1),
+    (48, 40, 3, 1, 1, 1, 1),
     (30, 64, 3, 1, 3, 1, 1),
     (64, 80, 3, 1, 1, 1, 1),
     (3, 16, 3, 1, 100, 1, 1),
@@ -70,10 +70,10 @@ def faults(kernels: Kernels) -> Iterator[str]:
         error = convolution_error(kernels, numbers, kind, bf16, rng)
         if error > (TOLERANCE_BF16 if bf16 else TOLERANCE):
             yield f"convolution {numbers} {kind}{' bf16' if bf16 else ''}: error {error:.1e}"
-    for numbers, has_bias in itertools.product(TRANSPOSED, (False, True)):
-        error = transposed_error(kernels, numbers, has_bias, rng)
+    for layer, has_bias in itertools.product(TRANSPOSED, (False, True)):
+        error = transposed_error(kernels, layer, has_bias, rng)
         if error > TOLERANCE:
-            yield f"transposed convolution {numbers}{' bias' if has_bias else ''}: error {error:.1e}"
+            yield f"transposed convolution {layer}{' bias' if has_bias else ''}: error {error:.1e}"
     for pool in POOLS:
         error = pool_error(kernels, pool, rng)
         if error > TOLERANCE:
@@ -107,10 +107,12 @@ def convolution_error(kernels: Kernels, numbers: tuple[int, ...], kind: str, bf1
     wanted = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if kind == "norm":
         wanted = F.batch_norm(wanted, theirs[0], theirs[1], gamma, beta, training=True, momentum=0.9)
+    # a value that is zero but for rounding may fall on either side of ReLU's corner: no gradient from there
+    clear = (wanted.abs() > 1e-3 * wanted.abs().max()).astype("float32").detach() if relu else None
     wanted = F.relu(wanted) if relu else wanted
     inputs = [tensor for tensor in (x, weight, bias, gamma, beta) if tensor is not None]
-    found = [result, *_gradients(result, inputs), *(ours if norm else [])]
-    right = [wanted, *_gradients(wanted, inputs), *(theirs if norm else [])]
+    found = [result, *_gradients(result, inputs, clear), *(ours if norm else [])]
+    right = [wanted, *_gradients(wanted, inputs, clear), *(theirs if norm else [])]
     return max(_deviation(one, other) for one, other in zip(found, right))
 
 
@@ -169,13 +171,16 @@ def _random(rng: Any, *shape: int, scale: float = 1.0) -> paddle.Tensor:
     return paddle.to_tensor(values, stop_gradient=False)
 
 
-def _gradients(result: paddle.Tensor, inputs: list[paddle.Tensor]) -> list[paddle.Tensor]:
+def _gradients(
+    result: paddle.Tensor, inputs: list[paddle.Tensor], share: paddle.Tensor | None = None
+) -> list[paddle.Tensor]:
     import numpy as np
     import paddle
 
     # the same weights for both results
-    weights = np.random.default_rng(1).standard_normal(result.shape).astype("float32")
-    return list(paddle.grad((result * paddle.to_tensor(weights)).sum(), inputs))
+    weights = paddle.to_tensor(np.random.default_rng(1).standard_normal(result.shape).astype("float32"))
+    weights = weights if share is None else weights * share
+    return list(paddle.grad((result * weights).sum(), inputs))
 
 
 def _deviation(found: paddle.Tensor, right: paddle.Tensor) -> float:

@@ -70,7 +70,7 @@ def _method(geometry: Geometry, shape: tuple[int, ...]) -> int:
         return _PRIMITIVE
     if (kh, kw, *geometry.stride, *geometry.dilation) == (3, 3, 1, 1, 1, 1):
         # transforming the weights is worth it from so many tiles on; channels go in blocks of 16
-        tiles, fewest, channels = n * -(-oh // 4) * -(-ow // 4), *((100, 64) if geometry.bf16 else (24, 16))
+        tiles, fewest, channels = n * -(-oh // 4) * -(-ow // 4), *((100, 64) if geometry.bf16 else (32, 16))
         filled = c * out / (-(-c // 16) * -(-out // 16) * 256)
         if tiles >= fewest and min(c, out) >= channels and filled >= _MINIMAL_FILLED:
             return _MINIMAL

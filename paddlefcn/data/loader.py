@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from paddlefcn.data.buffers import Buffers
 from paddlefcn.data.cache import CachedDataset
 from paddlefcn.data.datasets import Sample, SegmentationDataset
 from paddlefcn.data.growth import Growth
@@ -121,9 +120,8 @@ class TrainLoader:
         try:
             for image, label, names, bad in stream:
                 self.bad.update(bad)
-                # the stream holds on to nothing, so that memory is free for the next batch
                 yield Batch(image, label.astype(np.int64, copy=False), names)
-                del image, label
+                del image, label  # before the next ones are made: their memory is free
         finally:
             stream.close()  # type: ignore[attr-defined]
 
@@ -154,8 +152,6 @@ class _BatchMaker:
     world_size: int
     holders: Mapping[int, Sequence[int]]  # class id -> the samples that hold it, for those that are drawn by
     small_labels: bool = False  # of the data set's own type instead of int64
-    images: Buffers = dataclasses.field(default_factory=Buffers)
-    labels: Buffers = dataclasses.field(default_factory=Buffers)
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, str]]:
         position, size, scale = self.growth(number)
@@ -174,8 +170,8 @@ class _BatchMaker:
                     f"data.train_transforms, or set train.batch_size to 1"
                 )
         kind = np.result_type(*(label for _, label, _ in samples)) if self.small_labels else np.int64
-        image = self.images.empty((len(samples), self.normalize.channels, *shape), np.float32)
-        labels = self.labels.empty((len(samples), *shape), kind)
+        image = np.empty((len(samples), self.normalize.channels, *shape), np.float32)
+        labels = np.empty((len(samples), *shape), kind)
         for index, (pixels, label, _) in enumerate(samples):
             self.normalize(pixels, out=image[index])
             labels[index] = label

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from paddlefcn.data.checks import Finding, inspect, wrong_palettes
+from paddlefcn.data.checks import Finding, inspect, left_out_bands, wrong_palettes
 from paddlefcn.data.datasets import SegmentationDataset
 from paddlefcn.data.labels import LabelReader, is_smoothed_binary
 from paddlefcn.data.near_duplicates import find_near_duplicates
@@ -168,6 +168,7 @@ def check(
         reader = dataset
         findings = inspect(dataset, num_workers, _bound(progress, name))
         faults = _faults(dataset, findings)
+        notes += [f"{name}: {line}" for line in left_out_bands(dataset)]
         _find_copies(name, dataset, findings, contents, faults, notes)
         splits.append(_summary(name, len(dataset), findings, faults, len(class_names)))
         _find_disguised(name, dataset, findings, seen, faults)

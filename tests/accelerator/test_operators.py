@@ -119,9 +119,9 @@ def test_transposed_gradients_are_finite_differences(kernels):
 MINIMAL = (
     (2, 64, 48, 3, 1, 33, 21),
     (1, 16, 32, 3, 0, 24, 23),
-    (3, 32, 18, 3, 1, 11, 12),
+    (3, 32, 40, 3, 1, 14, 12),
     (2, 20, 64, 3, 3, 17, 9),
-    (1, 96, 80, 3, 1, 20, 24),
+    (1, 96, 80, 3, 1, 24, 24),
     (2, 32, 144, 7, 3, 10, 7),
     (1, 80, 32, 7, 2, 21, 20),
     (3, 16, 16, 7, 8, 5, 3),
@@ -147,7 +147,7 @@ def test_fewer_multiplications_give_float32_results(kernels, numbers):
     right = [wanted, *paddle.grad((wanted * share.astype("float64")).sum(), precise)]
     for one, other in zip(found, right):
         error = float((one.astype("float64") - other).abs().max()) / float(other.abs().max())
-        assert error < 1e-5
+        assert error < (1e-5 if kernel == 3 else 2e-5)
 
 
 def test_a_map_of_one_pixel_keeps_the_usual_kernel(kernels):

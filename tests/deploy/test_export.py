@@ -335,3 +335,16 @@ def test_the_line_for_tensorrt_has_the_sizes_of_the_data_or_of_the_gate(tmp_path
     line = trtexec_line(None, preprocess, tmp_path)
     assert "--minShapes=image:1x3x17x23 " in line
     assert "--maxShapes=image:1x3x241x201 " in line
+
+
+def test_infer_takes_plain_keywords(exported, tmp_path, capsys):
+    from paddlefcn.deploy.predict import infer
+
+    write_picture(tmp_path / "in.png", np.zeros((9, 9, 3), np.uint8))
+    plain = {"scales": (0.5, 1.0), "flip": True, "runtime": "native", "threads": 1, "overlay": False}
+    shares = infer(exported[1], tmp_path / "in.png", tmp_path / "out", device="cpu", **plain)
+    assert shares["images"][0]["name"] == "in"
+    assert not (tmp_path / "out" / "in_overlay.png").exists()
+    assert "runtime native" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="takes no 'scale'; known: "):
+        infer(exported[1], tmp_path / "in.png", tmp_path / "out", scale=2)
