@@ -6,7 +6,8 @@
 Random images, the recipe's network, loss and optimizer. Every measurement is a process of its own, engines
 take turns, and that several times over; the fastest step counts (other work on the machine can only add), and
 the peak is the process's. `cpu_s` is processor time over all threads, which a busy machine disturbs less
-than the clock. PyTorch runs where `--torch-python` has it, on the same FCN, written out below.
+than the clock. PyTorch runs where `--torch-python` has it, on the
+same networks, see torch_networks.py.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A recipe at a size; what PyTorch's FCN needs to be the same one, or None."""
+    """A recipe at a size, and what the same network is in `torch_networks.py`."""
 
     recipe: str
     options: tuple[str, ...]
     size: tuple[int, int]
     batch: int
-    fcn: dict[str, Any] | None = None
+    twin: str
+    arguments: dict[str, Any]
+    channels: int = 3
 
 
 NETWORKS = {
@@ -43,6 +46,7 @@ NETWORKS = {
         (),
         (320, 320),
         2,
+        "FCN8s",
         {"arch": (2, 2, 3, 3, 3), "widths": (64, 128, 256, 512, 512), "fc": 4096, "kernel": 7, "classes": 21},
     ),
     "fcn8s_camvid": Network(
@@ -50,7 +54,17 @@ NETWORKS = {
         (),
         (240, 320),
         4,
+        "FCN8s",
         {"arch": (1, 1, 2, 2, 2), "widths": (16, 32, 64, 128, 256), "fc": 512, "kernel": 3, "classes": 11},
+    ),
+    "U-Net": Network("unet_membrane", (), (256, 256), 2, "UNet", {"channels": 1, "classes": 2}, channels=1),
+    "DeepLabV3+ ResNet50": Network(
+        "deeplabv3plus_voc",
+        ("model.backbone.type=ResNet50",),
+        (320, 320),
+        2,
+        "DeepLabV3Plus",
+        {"classes": 21},
     ),
 }
 ENGINES = (
@@ -83,10 +97,10 @@ def main() -> int:
         for (engine, precision), values in found.items():
             row = {key: min(value[key] for value in values) for key in ("step_s", "cpu_s", "peak_mb")}
             rows.append({"network": network, "engine": engine, "precision": precision, **row})
-    print(f"{'network':18}{'engine':21}{'':6}{'step s':>8}{'cpu s':>8}{'peak MB':>9}")
+    print(f"{'network':20}{'engine':21}{'':6}{'step s':>8}{'cpu s':>8}{'peak MB':>9}")
     for row in rows:
         figures = f"{row['step_s']:8.3f}{row['cpu_s']:8.3f}{row['peak_mb']:9.0f}"
-        print(f"{row['network']:18}{row['engine']:21}{row['precision']:6}{figures}")
+        print(f"{row['network']:20}{row['engine']:21}{row['precision']:6}{figures}")
     if args.json:
         report = {"rows": rows, "threads": args.threads, "rounds": args.rounds, "steps": args.steps}
         Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -115,7 +129,7 @@ def _wanted(network: str, engine: str, precision: str, args: argparse.Namespace)
     if engine not in args.engines or precision not in args.precisions:
         return False
     if engine == "PyTorch":
-        return bool(args.torch_python) and NETWORKS[network].fcn is not None
+        return bool(args.torch_python)
     return True
 
 
@@ -144,7 +158,7 @@ def _batch(network: Network, classes: int) -> tuple[Any, Any]:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    image = rng.standard_normal((network.batch, 3, *network.size), dtype=np.float32)
+    image = rng.standard_normal((network.batch, network.channels, *network.size), dtype=np.float32)
     return image, rng.integers(0, classes, (network.batch, *network.size))
 
 
@@ -173,16 +187,16 @@ def _paddle_steps(network: Network, engine: str, precision: str) -> Callable[[],
 def _torch_steps(network: Network, engine: str, precision: str) -> Callable[[], None]:
     import torch
     import torch.nn.functional as F
+    from torch_networks import NETWORKS as TWINS
 
-    assert network.fcn is not None
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(0)
-    model = _torch_fcn(**network.fcn)
+    model = TWINS[network.twin](**network.arguments)
     if network.recipe == "fcn8s_camvid":
         optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.02)
     else:
         optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
-    image, label = (torch.from_numpy(array) for array in _batch(network, network.fcn["classes"]))
+    image, label = (torch.from_numpy(array) for array in _batch(network, network.arguments["classes"]))
     model.train()
 
     def step() -> None:
@@ -195,45 +209,6 @@ def _torch_steps(network: Network, engine: str, precision: str) -> Callable[[], 
         optimizer.zero_grad()
 
     return step
-
-
-def _torch_fcn(arch: tuple[int, ...], widths: tuple[int, ...], fc: int, kernel: int, classes: int) -> Any:
-    """FCN-8s as this library has it (padding: same, bilinear upsampling, BatchNorm, ceil pooling)."""
-    import torch.nn.functional as F
-    from torch import nn
-
-    def block(inside: int, outside: int, k: int) -> Any:
-        conv = nn.Conv2d(inside, outside, k, padding=k // 2, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(outside), nn.ReLU(inplace=True))
-
-    def up(x: Any, factor: int) -> Any:
-        return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
-
-    class FCN8s(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            stages, inside = [], 3
-            for count, width in zip(arch, widths):
-                blocks = [block(inside if i == 0 else width, width, 3) for i in range(count)]
-                stages.append(nn.Sequential(*blocks, nn.MaxPool2d(2, 2, ceil_mode=True)))
-                inside = width
-            self.stages, self.drop = nn.ModuleList(stages), nn.Dropout(0.5)
-            self.fc6, self.fc7 = block(inside, fc, kernel), block(fc, fc, 1)
-            self.score = nn.Conv2d(fc, classes, 1)
-            self.score4, self.score3 = nn.Conv2d(widths[3], classes, 1), nn.Conv2d(widths[2], classes, 1)
-
-        def forward(self, image: Any) -> Any:
-            maps, x = [], image
-            for stage in self.stages:
-                x = stage(x)
-                maps.append(x)
-            deep = self.score(self.drop(self.fc7(self.drop(self.fc6(x)))))
-            for shallow in (self.score4(maps[3]), self.score3(maps[2])):
-                height, width = shallow.shape[2:]
-                deep = up(deep, 2)[:, :, :height, :width] + shallow
-            return up(deep, 8)[:, :, : image.shape[2], : image.shape[3]]
-
-    return FCN8s()
 
 
 if __name__ == "__main__":

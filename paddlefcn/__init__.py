@@ -1,6 +1,7 @@
 """Semantic segmentation with fully convolutional networks in PaddlePaddle.
 
-``from paddlefcn import FCN8s, VGG16`` works and imports paddle only then.
+``from paddlefcn import FCN8s, VGG16`` works and imports paddle only then, with the threads and the quiet logs
+of `runtime.prepare` if nobody has imported it before.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from paddlefcn.version import __version__
 
 # name -> the module it comes from; resolved on first use, so that `--help` stays free of paddle
 _LAZY = {
@@ -39,7 +40,17 @@ _LAZY = {
     "MobileNetV3Small": "paddlefcn.backbones",
     "MobileNetV3Large": "paddlefcn.backbones",
     "Xception65": "paddlefcn.backbones",
+    "BackboneUNet": "paddlefcn.models",
+    "BackboneUNetPlusPlus": "paddlefcn.models",
+    "DDRNet": "paddlefcn.models",
+    "DDRNet23": "paddlefcn.backbones",
+    "DDRNet23Slim": "paddlefcn.backbones",
+    "DeepLabV1": "paddlefcn.models",
+    "DeepLabV2": "paddlefcn.models",
     "DeepLabV3": "paddlefcn.models",
+    "DeepLabVGG16": "paddlefcn.backbones",
+    "LightRefineNet": "paddlefcn.models",
+    "RefineNet": "paddlefcn.models",
     "DeepLabV3Plus": "paddlefcn.models",
     "FCNHead": "paddlefcn.models",
     "LRASPP": "paddlefcn.models",
@@ -63,10 +74,17 @@ _LAZY = {
     "train": "paddlefcn.training",
 }
 __all__ = ["__version__", *sorted(_LAZY)]
+# those that import it; a Predictor on another runtime does without
+_WITH_PADDLE = ("backbones", "deploy.export", "evaluation", "losses", "models", "training")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
+        if _LAZY[name].removeprefix("paddlefcn.") in _WITH_PADDLE:
+            # threads are counted when paddle is imported: afterwards it is too late for them
+            from paddlefcn import runtime
+
+            runtime.prepare()
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'paddlefcn' has no attribute {name!r}")
 

@@ -15,6 +15,7 @@ import paddlefcn
 from paddlefcn import build, runtime
 from paddlefcn.bars import Steps
 from paddlefcn.class_weights import find_run_counts
+from paddlefcn.deploy.fast_path import fast_network
 from paddlefcn.engine.evaluate import ImageResult
 from paddlefcn.engine.evaluate import evaluate as run_evaluation
 from paddlefcn.files import checksum
@@ -124,7 +125,7 @@ def score(
 
     began = time.perf_counter()
     found = run_evaluation(
-        trained.model,
+        fast_network(trained.model, trained.preprocess.normalize, len(dataset)),
         dataset,
         preprocess=trained.preprocess,
         inference=run,

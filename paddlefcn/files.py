@@ -21,6 +21,8 @@ MANIFEST = "manifest.json"
 _MENDABLE = "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOENT ENAMETOOLONG ELOOP"
 _NOT_ALLOWED = tuple(getattr(errno, name) for name in _MENDABLE.split() if hasattr(errno, name))
 
+_NO_ROOM = 1 << 16  # bytes: a disk with fewer is full
+
 
 def cache_folder() -> Path:
     """Where downloads and builds are kept: $PADDLEFCN_CACHE, else the user's cache folder."""
@@ -103,11 +105,15 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside the target and renames it; NaN and infinities become null."""
-    plain = _finite(value)
-    text = json.dumps(plain, ensure_ascii=False, indent=2, allow_nan=False)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # of names that are not UTF-8
-        text = json.dumps(plain, indent=2, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_text(_finite(value), indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON as people read it; with escapes where a name in it is not UTF-8, and could not be written."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(value, indent=indent)
+    return text
 
 
 def _finite(value: Any) -> Any:
@@ -131,6 +137,22 @@ def naming_errors(path: Path) -> Iterator[None]:
         if error.errno in _NOT_ALLOWED:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         raise RunError(f"writing {path} failed: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Around libraries that write files themselves, and tell a full disk in their own words, or not at all.
+
+    Raises:
+        RunError: in the place of whatever failed while there was no room left.
+    """
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(folder).free < _NO_ROOM:
+                raise RunError(f"writing {folder} failed: No space left on device") from error
+        raise
 
 
 def lock(stream: IO[Any]) -> bool:

@@ -235,7 +235,7 @@ def _is_partial(path: Path, listed: frozenset[str], pattern: re.Pattern[str], fo
     if match is None:
         return False
     name = path.with_name(match[1]).relative_to(folder).as_posix()
-    return name in listed or pattern.fullmatch(name) is not None
+    return name == MARK or name in listed or pattern.fullmatch(name) is not None
 
 
 def _listed(folder: Path, kind: str) -> frozenset[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlefcn.errors import UserError
+from paddlefcn.version import __version__
 
 _QUIET = (
     "No ccache found",
@@ -29,20 +30,22 @@ _QUIET = (
 )
 
 
+_made: dict[str, str] = {}  # what was set here: the environment is the process's
+
+
 def prepare(*, leave_processor: bool = False) -> dict[str, str]:
     """Sets threads, the MKL path for AMD processors and log levels, then imports paddle quietly.
 
     What the user set stays. With `leave_processor` only the logs are made quiet. Returns the settings
-    made, for the log.
+    made, by this call or an earlier one, for the log; none where paddle was imported before.
 
     Raises:
         UserError: paddle is not installed, or its installation is broken.
     """
-    made: dict[str, str] = {}
     # on a fresh machine it says in the middle of a training that it looks at the fonts
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if "paddle" in sys.modules:
-        return made
+        return dict(_made)
     # several ranks of one machine share its cores; paddle.distributed.launch has given each a single one
     local_ranks = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
     threads = max(1, _cores() // local_ranks)
@@ -55,7 +58,7 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
     for name, value in settings.items():
         if name not in os.environ and not leave_processor:
             os.environ[name] = value
-            made[name] = value
+            _made[name] = value
     os.environ.setdefault("GLOG_minloglevel", "2")
     for message in _QUIET:
         warnings.filterwarnings("ignore", message=message)
@@ -68,7 +71,7 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
         raise UserError(
             f"paddle cannot be imported ({error}); pip install paddlepaddle, or paddlepaddle-gpu"
         ) from error
-    return made
+    return dict(_made)
 
 
 def select_device(name: str | None) -> str:
@@ -195,10 +198,8 @@ def environment(device: str) -> dict[str, Any]:
     import paddle
     import yaml
 
-    import paddlefcn
-
     return {
-        "paddlefcn": paddlefcn.__version__,
+        "paddlefcn": __version__,
         "paddle": paddle.__version__,
         "numpy": np.__version__,
         "pyyaml": yaml.__version__,

@@ -58,6 +58,13 @@ def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
     return loader.construct_yaml_bool(node)
 
 
+def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = loader.construct_scalar(node)
+    if "\0" in text:  # no system takes it in a name
+        raise ConfigError(f"line {node.start_mark.line + 1}: a text that holds a zero character")
+    return text
+
+
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"line {node.start_mark.line + 1}: tagged as a mapping, and is none")
@@ -77,8 +84,9 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
 _Loader.yaml_constructors = {
     tag: make
     for tag, make in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.removeprefix(_CORE) in ("null", "str", "seq")
+    if tag is None or tag.removeprefix(_CORE) in ("null", "seq")
 }
+_Loader.add_constructor(f"{_CORE}str", _construct_text)
 _Loader.add_constructor(f"{_CORE}map", _construct_mapping)
 _Loader.add_constructor(f"{_CORE}int", _construct_int)
 _Loader.add_constructor(f"{_CORE}float", _construct_float)

@@ -2,6 +2,8 @@
 
     python tests/kill_runs.py                        # 30 moments, with 0, 1 and 2 workers each
     python tests/kill_runs.py --kills 4 --workers 1
+    python tests/kill_runs.py --drawn 34 --kills 3   # so many recipes drawn at random, so many kills each
+    python tests/kill_runs.py --everything           # all options of training on at once
 
 A run's child process counts what it does to its folder (files opened, halves of writes, renames, fsyncs,
 removals) and some steps of training; at the chosen count it sends itself SIGKILL. Some of the resumed
@@ -21,9 +23,12 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO), str(REPO / "tests")]
@@ -61,6 +66,15 @@ WANTED = (
     r"optimizer step",
     r"rename \.curves\.png\.partial",
 )
+
+
+class Kill(NamedTuple):
+    """When a run was killed, what it left, and how far the resumed one ended from one that nobody killed."""
+
+    moment: str
+    state: str
+    largest: float
+    faults: list[str]
 
 
 class Moments:
@@ -131,8 +145,9 @@ class Moments:
         from paddlefcn.engine.progress import TrainingProgress
         from paddlefcn.metrics import ConfusionMatrix
 
+        optimizers = (getattr(paddle.optimizer, name) for name in ("SGD", "Momentum", "Adam", "AdamW"))
         for owner, name, what in (
-            (paddle.optimizer.Momentum, "step", "optimizer step"),
+            *((optimizer, "step", "optimizer step") for optimizer in optimizers),
             (ConfusionMatrix, "update", "score an image"),
             (TrainingProgress, "waited", "wait for a batch"),
         ):
@@ -173,6 +188,23 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def spoil_losses() -> None:
+    """Where steps may be left out, some batches give no finite loss: the same ones after a resume."""
+    from paddlefcn.losses import WeightedLosses
+
+    real = WeightedLosses.__call__
+
+    def losses(self: Any, outputs: Any, label: Any, *whole: Any) -> Any:
+        value = real(self, outputs, label, *whole)
+        spoilt = not value.stop_gradient and SPOILS and zlib.crc32(label.numpy().tobytes()) % 4 == 0
+        return value * float("nan") if spoilt else value
+
+    WeightedLosses.__call__ = losses
+
+
+SPOILS = False  # set before the fork, by recipe
+
+
 def train(arguments: list[str], run: Path, log: Path, fatal: int | None = None, after: float = 0.0) -> int:
     """The train command in a process of its own; returns its exit code, or minus the signal's number.
 
@@ -187,6 +219,7 @@ def train(arguments: list[str], run: Path, log: Path, fatal: int | None = None, 
             os.dup2(descriptor, 2)
             moments = Moments(run, fatal)
             moments.install()
+            spoil_losses()
             if after:
                 threading.Timer(after, die).start()
             from paddlefcn.commands import main
@@ -234,14 +267,20 @@ def arrays(run: Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     values: dict[str, Any] = {}
-    for place in ("checkpoints/iter_12", "best"):
+    last = (run / "checkpoints" / "last").read_text().strip()
+    for place in (f"checkpoints/{last}", "best"):
+        if not (run / place).exists():  # no score was ever better than none
+            continue
         values |= {
             f"{place} {name}": value for name, value in load_file(run / place / "model.safetensors").items()
         }
         with np.load(run / place / "training.npz") as training:
             values |= {f"{place} {name}": training[name] for name in training.files}
         state = json.loads((run / place / "state.json").read_text())
-        values |= {f"{place} {name}": np.asarray(value, "float64") for name, value in state.items()}
+        values |= {
+            f"{place} {name}": np.asarray(value, "U64" if isinstance(value, str) else "float64")
+            for name, value in state.items()
+        }
     return values
 
 
@@ -268,14 +307,17 @@ def difference(run: Path, reference: Path) -> tuple[float, list[str]]:
     faults = [] if ours.keys() == theirs.keys() else ["other tensors"]
     largest = 0.0
     for name in ours.keys() & theirs.keys():
-        a, b = (np.asarray(values[name], "float64") for values in (ours, theirs))
-        largest = max(largest, float(np.abs(a - b).max()) if a.shape == b.shape and a.size else 0.0)
-        if a.shape != b.shape or ours[name].tobytes() != theirs[name].tobytes():
+        a, b = ours[name], theirs[name]
+        if a.dtype.kind != "U" and a.shape == b.shape and a.size:
+            largest = max(largest, float(np.abs(a.astype("float64") - b.astype("float64")).max()))
+        if a.shape != b.shape or a.tobytes() != b.tobytes():
             faults.append(name)
-    if (run / "metrics.jsonl").read_bytes() != (reference / "metrics.jsonl").read_bytes():
-        faults.append("metrics.jsonl")
-    if (run / "checkpoints" / "last").read_text() != "iter_12\n":
-        faults.append("which is last")
+    for name in ("metrics.jsonl", "class_scores.jsonl", "checkpoints/last", "split.json"):
+        if (run / name).read_bytes() != (reference / name).read_bytes():
+            faults.append(name)
+    recipes = [(folder / "config.yml").read_text().replace(str(folder), "") for folder in (run, reference)]
+    if recipes[0] != recipes[1]:
+        faults.append("config.yml")
     if scalars(run) != scalars(reference):
         faults.append("VisualDL")
     files = [
@@ -288,10 +330,10 @@ def difference(run: Path, reference: Path) -> tuple[float, list[str]]:
     return largest, faults
 
 
-def choose(moments: list[str], count: int, rng: random.Random) -> list[int]:
+def choose(moments: list[str], count: int, rng: random.Random, wanted: tuple[str, ...] = WANTED) -> list[int]:
     """The numbers (from 1) of `count` operations: one of each wanted kind, the rest anywhere."""
     chosen = []
-    for pattern in WANTED:
+    for pattern in wanted:
         fitting = [number for number, what in enumerate(moments, 1) if re.search(pattern, what)]
         if not fitting:
             raise SystemExit(f"no operation like {pattern!r}; the runs do something else now")
@@ -301,24 +343,25 @@ def choose(moments: list[str], count: int, rng: random.Random) -> list[int]:
     return (chosen + rng.sample(others, len(others)))[:count]
 
 
-def kills(work: Path, count: int, workers: int, seed: int) -> Iterator[tuple[str, str, float, list[str]]]:
-    """Kill after kill: (moment, state found, largest difference, faults)."""
-    from conftest import TINY
-
-    rng = random.Random(seed)
-    recipe = work / "tiny.yml"
-    recipe.write_text(TINY)
+def kills(
+    work: Path,
+    recipe: Path,
+    options: list[str],
+    count: int,
+    rng: random.Random,
+    wanted: tuple[str, ...] = WANTED,
+) -> Iterator[Kill]:
+    """Kill after kill of a recipe, each compared with the run that nobody killed."""
 
     def arguments(folder: Path) -> list[str]:
-        save_dir = f"train.save_dir={folder / 'run'}"
-        return ["-c", str(recipe), "-o", *OPTIONS, f"data.num_workers={workers}", save_dir]
+        return ["-c", str(recipe), "-o", *options, f"train.save_dir={folder / 'run'}"]
 
     reference = work / "reference"
     reference.mkdir()
     if train(arguments(reference), reference / "run", reference / "log"):
         raise SystemExit((reference / "log").read_text())
     moments = (reference / "log.moments").read_text().split("\n")
-    for number, fatal in enumerate(choose(moments, count, rng)):
+    for number, fatal in enumerate(choose(moments, count, rng, wanted)):
         place = work / f"kill_{number}"
         place.mkdir()
         run, log = place / "run", place / "log"
@@ -333,18 +376,65 @@ def kills(work: Path, count: int, workers: int, seed: int) -> Iterator[tuple[str
             moment += f"; the resumed run at its operation {again}"
         code = train([*arguments(place), "--resume"], run, log)
         if code:
-            yield moment, state, float("nan"), [f"resume ended with {code}: {log.read_text()[-300:]}"]
+            yield Kill(moment, state, float("nan"), [f"resume ended with {code}: {log.read_text()[-300:]}"])
             continue
-        yield moment, state, *difference(run, reference / "run")
+        try:
+            yield Kill(moment, state, *difference(run, reference / "run"))
+        except OSError as error:
+            yield Kill(moment, state, float("nan"), [f"{error}: {log.read_text()[-300:]}"])
+            continue
         shutil.rmtree(place)
+    shutil.rmtree(reference)
+
+
+def tiny_kills(work: Path, count: int, workers: Sequence[int], seed: int) -> Iterator[tuple[str, Kill]]:
+    """Of one recipe, with so many workers each, at moments of every kind."""
+    from conftest import TINY
+
+    recipe = work / "tiny.yml"
+    recipe.write_text(TINY)
+    for number in workers:
+        options = [*OPTIONS, f"data.num_workers={number}"]
+        for kill in kills(work, recipe, options, count, random.Random(seed + number)):
+            yield f"{number} workers", kill
+
+
+def recipe_kills(
+    work: Path, recipes: int, everything: bool, count: int, seed: int
+) -> Iterator[tuple[str, Kill]]:
+    """Of recipes drawn at random, or of the two that have everything on, at moments drawn at random."""
+    global SPOILS
+    import random_recipes
+    from conftest import TINY
+
+    config = work / "teacher.yml"
+    config.write_text(TINY)
+    if train(["-c", str(config), "-o", f"train.save_dir={work / 'teacher'}"], work / "teacher", work / "log"):
+        raise SystemExit((work / "log").read_text())
+    teacher = config, work / "teacher"
+    names: Sequence[Any] = ("ema", "swa") if everything else range(seed, seed + recipes)
+    for name in names:
+        rng = random.Random(f"{seed} {name}" if everything else name)
+        tree = (
+            random_recipes.everything(name, teacher)
+            if everything
+            else random_recipes.draw_recipe(rng, teacher)
+        )
+        recipe = work / f"drawn_{name}.yml"
+        recipe.write_text(yaml.safe_dump(tree))
+        SPOILS = "on_nan" in tree["train"]
+        for kill in kills(work, recipe, [], count, rng, ()):
+            yield f"{name}: {random_recipes.describe(tree)}", kill
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=30, help="moments for each number of workers")
+    parser.add_argument("--kills", type=int, default=30, help="moments for each number of workers, or recipe")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--drawn", type=int, default=0, help="so many recipes drawn at random instead")
+    parser.add_argument("--everything", action="store_true", help="a recipe with all options on, EMA and SWA")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     from paddlefcn import runtime
@@ -354,13 +444,16 @@ def main() -> int:
     for module in ("build", "training", "engine.records", "plots", "visualize"):
         __import__(f"paddlefcn.{module}")
     bad = total = 0
-    print("| workers | moment | state found | largest difference |\n|---|---|---|---|")
-    for workers in args.workers:
-        with tempfile.TemporaryDirectory() as work:
-            for moment, state, largest, faults in kills(Path(work), args.kills, workers, args.seed + workers):
-                total, bad = total + 1, bad + bool(faults)
-                said = f"{largest:g}" + (f" DIFFERS: {'; '.join(faults)}" if faults else "")
-                print(f"| {workers} | {moment} | {state} | {said} |", flush=True)
+    print("| run | moment | state found | largest difference |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        if args.drawn or args.everything:
+            each = recipe_kills(Path(folder), args.drawn, args.everything, args.kills, args.seed)
+        else:
+            each = tiny_kills(Path(folder), args.kills, args.workers, args.seed)
+        for name, kill in each:
+            total, bad = total + 1, bad + bool(kill.faults)
+            end = f"{kill.largest:g}" + (f" DIFFERS: {'; '.join(kill.faults)}" if kill.faults else "")
+            print(f"| {name} | {kill.moment} | {kill.state} | {end} |", flush=True)
     print(f"{total} kills, {bad} runs that did not end as the uninterrupted one")
     return 1 if bad else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -23,7 +24,9 @@ from PIL import Image
 from paddlefcn import build
 from paddlefcn.backbones import BACKBONES
 from paddlefcn.commands import NAMES
-from paddlefcn.config import load_config, parse_config
+from paddlefcn.config import Config, load_config, parse_config
+from paddlefcn.config.data_section import DataConfig
+from paddlefcn.config.recipe import DistillationConfig, RuntimeConfig, TrainConfig
 from paddlefcn.data import DATASETS
 from paddlefcn.data.datasets import SegmentationDataset
 from paddlefcn.data.labels import LabelReader
@@ -108,6 +111,22 @@ def test_every_command_has_arguments_that_its_tool_takes(block):
             args = parser.parse_args(words[start + 1 :])
             if getattr(args, "config", None) and args.config.startswith("configs/"):
                 assert (REPO / args.config).exists()
+
+
+def test_the_page_of_the_keys_names_every_section_and_key():
+    text = (REPO / "docs/config.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    sections = {field.name for field in dataclasses.fields(Config)} - {"file", "tree"}
+    assert set(parts) == sections
+    tables = {
+        "data": DataConfig,
+        "train": TrainConfig,
+        "runtime": RuntimeConfig,
+        "distillation": DistillationConfig,
+    }
+    for name, table in tables.items():
+        keys = {field.name for field in dataclasses.fields(table)} - {"source"}
+        assert {key for key in keys if not re.search(rf"`{key}[`:]", parts[name])} == set()
 
 
 @pytest.mark.parametrize("block", every("yaml"))

@@ -9,7 +9,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = REPO / "docs"
-CHINESE = sorted((DOCS / "zh").glob("*.md"))
+CHINESE = sorted((DOCS / "zh").rglob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -23,7 +23,12 @@ def prose(page):
 
 
 def english(page):
-    return DOCS / page.name
+    return DOCS / page.relative_to(DOCS / "zh")
+
+
+def chinese(page):
+    """Where the Chinese twin of an English page stands, or would stand; None for any other file."""
+    return DOCS / "zh" / page.relative_to(DOCS) if page.is_relative_to(DOCS) else None
 
 
 def code(page):
@@ -66,12 +71,17 @@ def number(file, anchor):
 
 
 def pages():
-    return pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+    return pytest.mark.parametrize("page", CHINESE, ids=lambda page: str(page.relative_to(DOCS / "zh")))
 
 
 def test_every_chinese_page_translates_an_english_one():
     assert CHINESE
     assert [page.name for page in CHINESE if not english(page).exists()] == []
+
+
+def test_every_english_page_is_translated():
+    missing = [page for page in DOCS.rglob("*.md") if page not in CHINESE and chinese(page) not in CHINESE]
+    assert missing == []
 
 
 @pages()
@@ -103,9 +113,7 @@ def test_both_languages_link_to_the_same_places(page):
 @pages()
 def test_a_chinese_page_links_to_chinese_pages_where_there_are_any(page):
     targets = [file for file, _ in links(page) if file != english(page)]
-    assert [
-        file.name for file in targets if (DOCS / "zh" / file.name) in CHINESE and file.parent == DOCS
-    ] == []
+    assert [file.name for file in targets if chinese(file) in CHINESE] == []
     assert REPO / "README.md" not in targets
 
 

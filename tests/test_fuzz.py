@@ -1,29 +1,26 @@
 """Everything that comes from outside, mutated: what comes out is a value or one readable error.
 
-    pytest tests/test_fuzz.py                                  # a few cases of each kind
-    PADDLEFCN_FUZZ_CASES=10000 pytest tests/test_fuzz.py -s    # so many cases in all, and their counts
+    pytest tests/test_fuzz*.py                                  # a few cases of each kind
+    PADDLEFCN_FUZZ_CASES=10000 pytest tests/test_fuzz*.py -s    # so many cases in all, and their counts
 
-A case fails if another error than ours comes out, if it takes longer than a deadline, or if it needs more
-memory than a bound.
+`fuzzing.py` says what a case may do; kinds that got through once are in test_fuzz_files.py and _texts.py.
 """
 
 from __future__ import annotations
 
-import collections
 import copy
 import hashlib
 import io
 import json
 import os
 import shutil
-import struct
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from fuzzing import allowed, bounded_memory, fuzz, mutated  # noqa: F401 - a fixture
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,43 +32,13 @@ from paddlefcn.data.images import read_image, read_mask
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.deploy.deployment import load_deployment
 from paddlefcn.engine.checkpoint import Checkpoints, State
-from paddlefcn.errors import RunError, UserError
 from paddlefcn.weights import read_state_and_metadata, save_state
 from paddlefcn.weights.foreign import read_foreign
 from paddlefcn.yaml_files import apply_options
 
 REPO = Path(__file__).resolve().parents[1]
 FIXTURES = REPO / "tests" / "weights" / "fixtures"
-CASES = int(os.environ.get("PADDLEFCN_FUZZ_CASES", "400"))
-KINDS = 9  # kinds of input below, which share the cases
-SECONDS = 20  # a case that takes longer hangs
-MEGABYTES = 800  # what a case may allocate at most
-
-COUNTS: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-
-fuzz = settings(
-    max_examples=max(1, CASES // KINDS),
-    deadline=None,  # measured below: the first case of a kind also imports
-    database=None,
-    # the suite's cases are the same every time; a long run looks for new ones
-    derandomize="PADDLEFCN_FUZZ_CASES" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bounded_memory():
-    """Allocations beyond the bound fail here as they would on a smaller machine."""
-    resource = pytest.importorskip("resource")
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEGABYTES * 2**20, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-    print()
-    for kind, counts in COUNTS.items():
-        print(f"{kind}: {sum(counts.values())} cases, {dict(counts)}")
+pytestmark = pytest.mark.usefixtures("bounded_memory")
 
 
 @pytest.fixture(scope="module")
@@ -80,48 +47,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-def allowed(kind: str, act) -> None:
-    """Runs a case: a result or one of our errors, in one line, in time."""
-    start = time.monotonic()
-    try:
-        act()
-        outcome = "accepted"
-    except (UserError, RunError) as error:
-        outcome = type(error).__name__
-        text = str(error)
-        assert text.strip(), "an error without a message"
-        assert len(text) < 10_000, f"an error of {len(text)} characters"
-    assert time.monotonic() - start < SECONDS
-    COUNTS[kind][outcome] += 1
-
-
 # ---- mutations -------------------------------------------------------------------------------------
-
-
-@st.composite
-def mutated(draw, contents):
-    """One of the contents, cut, overwritten, repeated or with bytes put in, a few times."""
-    content = bytearray(draw(st.sampled_from(contents)))
-    for _ in range(draw(st.integers(0, 4))):
-        # half of the changes go to the first bytes, where headers are
-        end = min(len(content), 512) if draw(st.booleans()) else len(content)
-        at = draw(st.integers(0, max(0, end)))
-        how = draw(st.sampled_from(("cut", "set", "flip", "put", "repeat", "number")))
-        if how == "cut":
-            del content[at : at + draw(st.sampled_from((1, 4, 64, 10**9)))]
-        elif how == "set" and at < len(content):
-            content[at] = draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xFF, 0x0A, 0x7B)))
-        elif how == "flip" and at < len(content):
-            content[at] ^= 1 << draw(st.integers(0, 7))
-        elif how == "put":
-            content[at:at] = draw(st.binary(min_size=1, max_size=16))
-        elif how == "repeat":
-            content[at:at] = content[at : at + 64] * draw(st.sampled_from((1, 3, 200)))
-        elif how == "number":  # sizes and offsets
-            value = draw(st.sampled_from((0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63)))
-            packed = struct.pack(draw(st.sampled_from("<>")) + "Q", value)
-            content[at : at + 4] = packed[:4] if draw(st.booleans()) else packed[-4:]
-    return bytes(content)
 
 
 ODD = st.one_of(
@@ -376,8 +302,8 @@ def test_weights(data, place):
 
 DEPLOY = {
     "files": {
-        key: {"name": f"model.{key}", "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
-        for key in ("model", "params")
+        key: {"name": name, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+        for key, name in (("model", "model.json"), ("params", "model.pdiparams"))
     },
     "preprocess": {
         "normalize": {"scale": 255.0, "mean": [0.5] * 3, "std": [0.5] * 3, "order": "RGB"},
@@ -395,7 +321,7 @@ DEPLOY = {
 def test_deploy_files(data, place):
     folder = place / "export"
     folder.mkdir(exist_ok=True)
-    for name in ("model.model", "model.params"):
+    for name in ("model.json", "model.pdiparams"):
         (folder / name).touch()
     if data.draw(st.booleans()):
         content = yaml.safe_dump(data.draw(mutated_tree([DEPLOY])), allow_unicode=True).encode()

@@ -179,7 +179,7 @@ def test_one_picture_in_a_notebook(place):
 
 def test_fine_tuning_keeps_all_but_the_scores_of_the_classes(place, capsys):
     follow(page("guides/fine_tuning.md"))
-    printed = capsys.readouterr().err
+    printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith("model.pretrained output/quickstart:")]
     assert len(lines) == 2  # the third run starts without weights
     new = {line.split()[1].split(".")[0] for line in printed.splitlines() if line.startswith("  new")}

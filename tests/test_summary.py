@@ -57,7 +57,11 @@ def test_the_command_writes_its_totals(tmp_path, capsys):
     assert {"parameters", "backbone_parameters", "gmacs", "layers"} <= set(figures)
     assert figures["parameters"] == 941_986
     assert "receptive field" in capsys.readouterr().out
-    assert main(["summary", "-c", str(REPO / "configs" / "quickstart.yml"), "--size", "0", "5"]) == 2
+    recipe = ["summary", "-c", str(REPO / "configs" / "quickstart.yml")]
+    assert main([*recipe, "--size", "0", "5"]) == 2
+    assert main([*recipe, "--json", str(target), "--size", "64", "64"]) == 2
+    assert main([*recipe, "--json", str(target), "--size", "64", "64", "--overwrite"]) == 0
+    assert json.loads(target.read_text())["gmacs"] < figures["gmacs"]
 
 
 @pytest.mark.slow

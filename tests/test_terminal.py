@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from paddlefcn import commands
 from paddlefcn.errors import ConfigError, DataError, RunError, UserError, WeightsError
 from paddlefcn.terminal import plain, plain_output
 
@@ -87,3 +88,8 @@ train: {iters: 1}
     )
     assert unknown.returncode == 2
     assert b"\x1b" not in unknown.stderr
+
+
+def test_the_overview_keeps_every_command_apart_from_what_it_does():
+    lines = commands._overview().splitlines()[2:]
+    assert [line.split()[0].replace("-", "_") for line in lines] == list(commands.NAMES)

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -86,9 +87,19 @@ def _place() -> _Place:
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     state = onednn.stat()
-    facts = (version, onednn, state.st_size, state.st_mtime_ns, _processor(), _FLAGS)
+    libraries = [path.name for path in _libraries(onednn)]
+    facts = (version, onednn, state.st_size, state.st_mtime_ns, _processor(), _FLAGS, libraries)
     digest.update(repr(facts).encode())
     return _Place(onednn, digest.hexdigest()[:24])
+
+
+def _libraries(onednn: Path) -> list[Path]:
+    """What a build is linked with: first Paddle's OpenMP, which its oneDNN runs on.
+
+    With the compiler's own there would be two sets of threads, spinning on each other's cores.
+    """
+    openmp = onednn.with_name("libiomp5.so")
+    return [openmp, onednn] if openmp.exists() else [onednn]
 
 
 def _paddle_version(package: Path) -> str:
@@ -143,7 +154,7 @@ def _build(place: _Place, say: Callable[[str], None]) -> Path:
             *_FLAGS,
             *_FLAGS_LIBRARY,
             *sources,
-            str(place.onednn),
+            *map(str, _libraries(place.onednn)),
             "-o",
             str(library),
         ]
@@ -179,7 +190,9 @@ def _run(command: list[str], place: _Place, failure: str) -> None:
     if done.returncode == 0:
         return
     lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    told = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["no message"]
+    # a compiler's or the check's own; of an exception its last line
+    told = [line for line in lines if re.search(r"(^|: )(fatal )?error:", line)]
+    told = told or lines[-1:] or ["no message"]
     message = f"accelerator: {failure} (exit code {done.returncode}): {told[0].strip()[:300]}"
     if done.returncode > 0:  # not a signal, which may have been the user's or the memory's
         with contextlib.suppress(OutputError, RunError):

@@ -26,6 +26,9 @@ CONVOLUTIONS = (
     (16, 32, 3, 1, 1, 1, 1),
     (16, 32, 3, 2, 1, 1, 1),
     (7, 5, 3, 1, 1, 1, 1),
+    (48, 40, 3, 1, 1, 1, 1),
+    (30, 64, 3, 1, 3, 1, 1),
+    (64, 80, 3, 1, 1, 1, 1),
     (3, 16, 3, 1, 100, 1, 1),
     (3, 16, 7, 2, 3, 1, 1),
     (3, 16, 11, 4, 100, 1, 1),
@@ -37,10 +40,20 @@ CONVOLUTIONS = (
     (32, 32, 3, 1, 2, 2, 32),
     (32, 21, 1, 1, 0, 1, 1),
     (32, 48, 1, 2, 0, 1, 1),
-    (64, 64, 7, 1, 3, 1, 1),
+    (64, 80, 7, 1, 3, 1, 1),
     (32, 64, 7, 1, 0, 1, 1),
     (512, 2048, 2, 5, 0, 1, 1),
     (1024, 1030, 1, 1, 0, 1, 1),
+)
+# the same of transposed ones, and rows and columns added at the end
+TRANSPOSED = (
+    (21, 21, 4, 2, 1, 1, 21, 0),
+    (11, 11, 16, 8, 4, 1, 11, 0),
+    (5, 5, 4, 2, 0, 1, 1, 0),
+    (32, 16, 2, 2, 0, 1, 1, 0),
+    (32, 24, 3, 1, 1, 1, 1, 0),
+    (8, 12, 3, 2, 1, 1, 2, 1),
+    (6, 5, 3, 2, 2, 2, 1, 1),
 )
 POOLS = ((2, 2, 0, True), (3, 2, 0, True), (3, 2, 1, False), (2, 2, 0, False), (3, 1, 1, False))
 
@@ -57,6 +70,10 @@ def faults(kernels: Kernels) -> Iterator[str]:
         error = convolution_error(kernels, numbers, kind, bf16, rng)
         if error > (TOLERANCE_BF16 if bf16 else TOLERANCE):
             yield f"convolution {numbers} {kind}{' bf16' if bf16 else ''}: error {error:.1e}"
+    for layer, has_bias in itertools.product(TRANSPOSED, (False, True)):
+        error = transposed_error(kernels, layer, has_bias, rng)
+        if error > TOLERANCE:
+            yield f"transposed convolution {layer}{' bias' if has_bias else ''}: error {error:.1e}"
     for pool in POOLS:
         error = pool_error(kernels, pool, rng)
         if error > TOLERANCE:
@@ -90,10 +107,38 @@ def convolution_error(kernels: Kernels, numbers: tuple[int, ...], kind: str, bf1
     wanted = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if kind == "norm":
         wanted = F.batch_norm(wanted, theirs[0], theirs[1], gamma, beta, training=True, momentum=0.9)
+    # a value that is zero but for rounding may fall on either side of ReLU's corner: no gradient from there
+    clear = (wanted.abs() > 1e-3 * wanted.abs().max()).astype("float32").detach() if relu else None
     wanted = F.relu(wanted) if relu else wanted
     inputs = [tensor for tensor in (x, weight, bias, gamma, beta) if tensor is not None]
-    found = [result, *_gradients(result, inputs), *(ours if norm else [])]
-    right = [wanted, *_gradients(wanted, inputs), *(theirs if norm else [])]
+    found = [result, *_gradients(result, inputs, clear), *(ours if norm else [])]
+    right = [wanted, *_gradients(wanted, inputs, clear), *(theirs if norm else [])]
+    return max(_deviation(one, other) for one, other in zip(found, right))
+
+
+def transposed_error(kernels: Kernels, numbers: tuple[int, ...], has_bias: bool, rng: Any) -> float:
+    """As `convolution_error`, of a transposed convolution."""
+    import paddle.nn.functional as F
+
+    from paddlefcn.accelerator.operators import Geometry
+    from paddlefcn.accelerator.transposed import Transposed, can_transpose, transposed_convolve
+
+    channels, out, k, stride, padding, dilation, groups, more = numbers
+    adjoint = Geometry(channels, (k, k), (stride, stride), (padding,) * 4, (dilation, dilation), groups)
+    layer = Transposed(adjoint, out, (more, more))
+    x = _random(rng, 2, channels, 7, 9)
+    if not can_transpose(kernels, layer, tuple(x.shape)):
+        return 0.0  # such layers run on Paddle's own operator
+    weight = _random(rng, channels, out // groups, k, k, scale=(channels // groups * k * k) ** -0.5)
+    bias = _random(rng, out) if has_bias else None
+    result = transposed_convolve(kernels, layer, x, weight, bias)
+    settings = {"output_padding": more, "dilation": dilation, "groups": groups}
+    wanted = F.conv2d_transpose(x, weight, bias, stride, padding, **settings)
+    if result.shape != wanted.shape:
+        return float("inf")
+    inputs = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    found = [result, *_gradients(result, inputs)]
+    right = [wanted, *_gradients(wanted, inputs)]
     return max(_deviation(one, other) for one, other in zip(found, right))
 
 
@@ -126,13 +171,16 @@ def _random(rng: Any, *shape: int, scale: float = 1.0) -> paddle.Tensor:
     return paddle.to_tensor(values, stop_gradient=False)
 
 
-def _gradients(result: paddle.Tensor, inputs: list[paddle.Tensor]) -> list[paddle.Tensor]:
+def _gradients(
+    result: paddle.Tensor, inputs: list[paddle.Tensor], share: paddle.Tensor | None = None
+) -> list[paddle.Tensor]:
     import numpy as np
     import paddle
 
     # the same weights for both results
-    weights = np.random.default_rng(1).standard_normal(result.shape).astype("float32")
-    return list(paddle.grad((result * paddle.to_tensor(weights)).sum(), inputs))
+    weights = paddle.to_tensor(np.random.default_rng(1).standard_normal(result.shape).astype("float32"))
+    weights = weights if share is None else weights * share
+    return list(paddle.grad((result * weights).sum(), inputs))
 
 
 def _deviation(found: paddle.Tensor, right: paddle.Tensor) -> float:

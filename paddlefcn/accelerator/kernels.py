@@ -33,6 +33,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "fcn_narrow": (_P, _L, _P),
     "fcn_add_relu": (_P, _P, _L, _P),
     "fcn_add_relu_gradient": (_P, _P, _L, _P, _P),
+    "fcn_copy_channels": (_P, _L, _P, _L, _L, _L),
     "fcn_max_pool": (_P, _P, _P, _P),
     "fcn_max_pool_gradient": (_P, _P, _P, _P),
 }

@@ -25,6 +25,8 @@ from paddlefcn.accelerator.kernels import (
 # From this many weights on, changing their layout costs more than the convolution primitive gains
 _PLAIN_WEIGHTS = 2**20
 _PLAIN_COLUMNS = 2**28  # bytes that im2col may take
+_MINIMAL_FILLED = 0.6  # share of the blocks of channels that is not padding
+_PRIMITIVE, _PRODUCT, _MINIMAL = 0, 1, 2  # as in sources/shared.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +51,39 @@ class Geometry:
 
 
 @functools.lru_cache(maxsize=4096)
-def _numbers(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Any, tuple[int, int, int, int]]:
+def convolution_numbers(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Any, tuple[int, int, int, int]]:
     """The kernels' description of a convolution of this image, and the output's shape."""
     n, c, h, w = shape
     oh, ow = geometry.output(h, w)
     (kh, kw), out = geometry.kernel, geometry.out_channels
+    values = [n, c, h, w, out, kh, kw, *geometry.stride, *geometry.pads, *geometry.dilation]
+    values += [geometry.groups, oh, ow, geometry.bf16, _method(geometry, shape)]
+    return numbers(values), (n, out, oh, ow)
+
+
+def _method(geometry: Geometry, shape: tuple[int, ...]) -> int:
+    """Which kernels compute a convolution, by what was faster where it was measured."""
+    n, c, h, w = shape
+    oh, ow = geometry.output(h, w)
+    (kh, kw), out = geometry.kernel, geometry.out_channels
+    if geometry.groups > 1:
+        return _PRIMITIVE
+    if (kh, kw, *geometry.stride, *geometry.dilation) == (3, 3, 1, 1, 1, 1):
+        # transforming the weights is worth it from so many tiles on; channels go in blocks of 16
+        tiles, fewest, channels = n * -(-oh // 4) * -(-ow // 4), *((100, 64) if geometry.bf16 else (32, 16))
+        filled = c * out / (-(-c // 16) * -(-out // 16) * 256)
+        if tiles >= fewest and min(c, out) >= channels and filled >= _MINIMAL_FILLED:
+            return _MINIMAL
+    if (kh, kw, *geometry.stride, *geometry.dilation) == (7, 7, 1, 1, 1, 1):
+        tiles = n * -(-oh // 2) * -(-ow // 2)
+        whole = c % 16 == 0 and out % 16 == 0
+        # the image's gradient is made in tiles of the image: too many without padding
+        if tiles >= 12 and whole and h * w <= 1.3 * oh * ow and not geometry.bf16:
+            return _MINIMAL
     pointwise = (kh, kw, *geometry.stride) == (1, 1, 1, 1) and not any(geometry.pads)
     columns = 0 if pointwise else n * oh * ow * c * kh * kw * 4
-    plain = geometry.groups == 1 and out * c * kh * kw >= _PLAIN_WEIGHTS * (1 if pointwise else 4)
-    values = [n, c, h, w, out, kh, kw, *geometry.stride, *geometry.pads, *geometry.dilation]
-    values += [geometry.groups, oh, ow, geometry.bf16, plain and columns <= _PLAIN_COLUMNS]
-    return numbers(values), (n, out, oh, ow)
+    plain = out * c * kh * kw >= _PLAIN_WEIGHTS * (1 if pointwise else 4)
+    return _PRODUCT if plain and columns <= _PLAIN_COLUMNS else _PRIMITIVE
 
 
 @functools.lru_cache(maxsize=4096)
@@ -67,7 +91,7 @@ def can_convolve(kernels: Kernels, geometry: Geometry, shape: tuple[int, ...]) -
     """Whether there are kernels for this convolution of [N, C, H, W], all three directions."""
     if min(shape) < 1 or min(geometry.output(*shape[2:])) < 1:
         return False
-    return kernels.says("fcn_supported", _numbers(geometry, shape)[0])
+    return kernels.says("fcn_supported", convolution_numbers(geometry, shape)[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +142,10 @@ def _forward(
 ) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
     """The output, and what the backward pass needs of it all."""
     kernels, wide = block.kernels, not block.geometry.bf16
-    geometry, shape = _numbers(block.geometry, tuple(x.shape))
+    geometry, shape = convolution_numbers(block.geometry, tuple(x.shape))
     n, channels, height, width = shape
     pixels = n * height * width
-    image = _inner(kernels, x, wide)
+    image = inner_image(kernels, x, wide)
     output = kernels.channels_last(shape)
     z = output.data_ptr()
     keeps = block.norm is not None  # BatchNorm's gradient needs the convolution's own result
@@ -144,7 +168,7 @@ def _forward(
             running.set_value(running * norm.momentum + found * (1 - norm.momentum))
     kernels.call(
         "fcn_normalize", wide, y.data_ptr(), pixels, channels, mean.data_ptr(), variance.data_ptr(),
-        norm.epsilon, _address(gamma), _address(beta), block.relu, z,
+        norm.epsilon, address(gamma), address(beta), block.relu, z,
     )  # fmt: skip
     return output, {**saved, "y": y, "mean": mean, "variance": variance}
 
@@ -174,7 +198,7 @@ class _Convolve(PyLayer):
         saved, ctx.saved = ctx.saved, None  # freed layer by layer, not at the end of the pass
         dy, gradients = _before_norm(ctx, saved, dz)
         block, weight = ctx.block, ctx.tensors[0]
-        geometry, _ = _numbers(block.geometry, ctx.shape)
+        geometry, _ = convolution_numbers(block.geometry, ctx.shape)
         if ctx.wanted[1]:
             gradients[1] = block.kernels.empty(weight.shape, "float32")
             block.kernels.call(
@@ -191,9 +215,9 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
     """Address of the gradient at the convolution's own result; gradients of bias, gamma, beta."""
     block, (_, gamma, beta) = ctx.block, ctx.tensors
     kernels, wide = block.kernels, not block.geometry.bf16
-    _, shape = _numbers(block.geometry, ctx.shape)
+    _, shape = convolution_numbers(block.geometry, ctx.shape)
     channels, pixels = shape[1], shape[0] * shape[2] * shape[3]
-    arriving = _arriving(kernels, dz)
+    arriving = arriving_address(kernels, dz)
     gradients: list[Any] = [None] * 5
     if block.norm is None and not block.relu and wide and not ctx.wanted[2]:
         return arriving, gradients
@@ -202,7 +226,7 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
         dbias = kernels.empty([channels]) if ctx.wanted[2] else None
         seen = ctx.saved_tensor()[0].data_ptr() if block.relu else arriving
         kernels.call(
-            "fcn_bias_gradient", wide, arriving, seen, pixels, channels, block.relu, dy, _address(dbias)
+            "fcn_bias_gradient", wide, arriving, seen, pixels, channels, block.relu, dy, address(dbias)
         )
         gradients[2] = dbias
         return dy, gradients
@@ -210,7 +234,7 @@ def _before_norm(ctx: Any, saved: dict[str, paddle.Tensor], dz: paddle.Tensor) -
     dgamma, dbeta = kernels.empty([channels]), kernels.empty([channels])
     kernels.call(
         "fcn_normalize_gradient", wide, arriving, saved["y"].data_ptr(), pixels, channels,
-        saved["mean"].data_ptr(), saved["variance"].data_ptr(), norm.epsilon, _address(gamma), _address(beta),
+        saved["mean"].data_ptr(), saved["variance"].data_ptr(), norm.epsilon, address(gamma), address(beta),
         block.relu, norm.batch, dy, dgamma.data_ptr(), dbeta.data_ptr(),
     )  # fmt: skip
     gradients[3], gradients[4] = (dgamma if ctx.wanted[3] else None), (dbeta if ctx.wanted[4] else None)
@@ -243,12 +267,12 @@ class _AddRelu(PyLayer):
         (output,) = ctx.saved_tensor()
         gradients = [ctx.kernels.channels_last(dz.shape) for _ in range(2)]
         da, db = [gradient.data_ptr() for gradient in gradients]
-        arriving, count = _arriving(ctx.kernels, dz), math.prod(dz.shape)
+        arriving, count = arriving_address(ctx.kernels, dz), math.prod(dz.shape)
         ctx.kernels.call("fcn_add_relu_gradient", arriving, output.data_ptr(), count, da, db)
         return tuple(gradient if given else None for gradient, given in zip(gradients, ctx.given))
 
 
-def _inner(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
+def inner_image(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
     """The image as the kernels take it: itself, or a copy in their layout and precision."""
     n, c, h, w = x.shape
     if is_channels_last(x):
@@ -263,18 +287,19 @@ def _inner(kernels: Kernels, x: paddle.Tensor, wide: bool) -> paddle.Tensor:
     return result
 
 
-def _arriving(kernels: Kernels, gradient: paddle.Tensor) -> int:
+def arriving_address(kernels: Kernels, gradient: paddle.Tensor) -> int:
     """The address of a gradient in channels-last float32."""
     if is_channels_last(gradient):
         return int(gradient.data_ptr())
     n, c, h, w = gradient.shape
     gradient = gradient.contiguous()
-    address = kernels.buffer(TRANSPOSED, n * c * h * w * 4)
-    kernels.call("fcn_to_channels_last", True, gradient.data_ptr(), n, c, h * w, address)
-    return address
+    target = kernels.buffer(TRANSPOSED, n * c * h * w * 4)
+    kernels.call("fcn_to_channels_last", True, gradient.data_ptr(), n, c, h * w, target)
+    return target
 
 
-def _address(tensor: paddle.Tensor | None) -> int | None:
+def address(tensor: paddle.Tensor | None) -> int | None:
+    """Of a tensor's numbers; None for None."""
     return None if tensor is None else int(tensor.data_ptr())
 
 
@@ -324,6 +349,6 @@ class _MaxPool(PyLayer):
     @staticmethod
     def backward(ctx: Any, dy: paddle.Tensor) -> paddle.Tensor:
         dx = ctx.kernels.channels_last(ctx.shape)
-        arriving = _arriving(ctx.kernels, dy)
+        arriving = arriving_address(ctx.kernels, dy)
         ctx.kernels.call("fcn_max_pool_gradient", ctx.values, arriving, ctx.winner.data_ptr(), dx.data_ptr())
         return dx

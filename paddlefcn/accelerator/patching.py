@@ -15,6 +15,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddlefcn.accelerator.joining import join
 from paddlefcn.accelerator.kernels import Kernels, is_channels_last
 from paddlefcn.accelerator.operators import (
     Block,
@@ -26,8 +27,9 @@ from paddlefcn.accelerator.operators import (
     convolve,
     max_pool,
 )
+from paddlefcn.accelerator.transposed import Transposed, can_transpose, transposed_convolve
 from paddlefcn.backbones.resnet import BasicBlock, Bottleneck
-from paddlefcn.layers import CeilMaxPool, ConvBNReLU, SeparableConvBNReLU
+from paddlefcn.layers import CeilMaxPool, ConvBNReLU, Join, SeparableConvBNReLU, Upsample
 
 _BF16_WORTH = 8  # input channels; below, rounding costs more than it gains
 
@@ -75,9 +77,13 @@ class _Maker:
             return self._sequence(layer)
         if type(layer) is nn.Conv2D:
             return self._convolution(layer)
+        if type(layer) in (nn.Conv2DTranspose, Upsample):
+            return self._transposed(layer)
         if isinstance(layer, CeilMaxPool):
             window = Window((layer.kernel,) * 2, (layer.stride,) * 2, (0, 0, 0, 0), True)
             return _pool_forward(self.kernels, window)
+        if isinstance(layer, Join):
+            return _join_forward(self.kernels)
         return None
 
     def _unit(self, conv: Any, bn: Any, relu: bool) -> _Unit | None:
@@ -128,6 +134,13 @@ class _Maker:
             return None
         self.convolutions += 1
         return _convolution_forward(_Unit(self.kernels, geometry, False))
+
+    def _transposed(self, layer: Any) -> Forward | None:
+        found = _upsampling(layer) if isinstance(layer, Upsample) else _transposed_geometry(layer)
+        if found is None:
+            return None
+        self.convolutions += 1
+        return _transposed_forward(self.kernels, found)
 
 
 class _Unit:
@@ -211,6 +224,17 @@ def _convolution_forward(unit: _Unit) -> Forward:
     return forward
 
 
+def _transposed_forward(kernels: Kernels, layer: Transposed) -> Forward:
+    def forward(self: Any, x: paddle.Tensor, output_size: Any = None) -> paddle.Tensor:
+        if output_size is not None:
+            return type(self).forward(self, x, output_size)
+        if not _is_plain(x) or not can_transpose(kernels, layer, tuple(x.shape)):
+            return type(self).forward(self, x)
+        return transposed_convolve(kernels, layer, x, self.weight, getattr(self, "bias", None))
+
+    return forward
+
+
 def _pool_forward(kernels: Kernels, window: Window) -> Forward:
     def forward(self: Any, x: paddle.Tensor) -> paddle.Tensor:
         # behind anything else than a block of ours, changing the layout costs more than it gains
@@ -221,24 +245,60 @@ def _pool_forward(kernels: Kernels, window: Window) -> Forward:
     return forward
 
 
+def _join_forward(kernels: Kernels) -> Forward:
+    def forward(self: Any, *maps: paddle.Tensor) -> paddle.Tensor:
+        one_size = all(part.shape[2:] == maps[0].shape[2:] for part in maps)
+        fits = one_size and all(_is_plain(part) and part.shape[0] == maps[0].shape[0] for part in maps)
+        if not fits or not any(is_channels_last(part) for part in maps):
+            return type(self).forward(self, *maps)
+        return join(kernels, maps)
+
+    return forward
+
+
 def _geometry(conv: Any, bf16: bool) -> Geometry | None:
     """A layer's convolution, None where the kernels have no such thing."""
     if type(conv) is not nn.Conv2D or conv._data_format != "NCHW" or conv._padding_mode != "zeros":
         return None
     if conv._padding_algorithm != "EXPLICIT":
         return None
-    padding = conv._updated_padding
-    pads = [padding] * 2 if isinstance(padding, int) else list(padding)
+    pads = _pads(conv._updated_padding)
+    if pads is None:
+        return None
+    worth = bf16 and conv._in_channels // conv._groups >= _BF16_WORTH
+    kernel, stride, dilation = _pair(conv._kernel_size), _pair(conv._stride), _pair(conv._dilation)
+    return Geometry(conv._out_channels, kernel, stride, pads, dilation, conv._groups, worth)
+
+
+def _transposed_geometry(layer: Any) -> Transposed | None:
+    """As `_geometry`, of a transposed convolution; always float32."""
+    pads = _pads(layer._padding)
+    if layer._data_format != "NCHW" or pads is None:
+        return None
+    kernel, stride, dilation = _pair(layer._kernel_size), _pair(layer._stride), _pair(layer._dilation)
+    adjoint = Geometry(layer._in_channels, kernel, stride, pads, dilation, layer._groups)
+    return Transposed(adjoint, layer._out_channels, _pair(layer.output_padding))
+
+
+def _upsampling(layer: Upsample) -> Transposed | None:
+    if layer.mode != "transposed":
+        return None
+    pads = (layer.padding,) * 4
+    adjoint = Geometry(layer.channels, (layer.kernel,) * 2, (layer.factor,) * 2, pads, (1, 1), layer.groups)
+    return Transposed(adjoint, layer.channels, (0, 0))
+
+
+def _pads(given: Any) -> tuple[int, int, int, int] | None:
+    """Paddle's padding as (top, left, bottom, right); None for the forms that the kernels have not."""
+    if isinstance(given, str):
+        return None
+    pads = [given] * 2 if isinstance(given, int) else list(given)
     if len(pads) == 2:
         pads = [pads[0], pads[0], pads[1], pads[1]]
     if len(pads) != 4 or not all(isinstance(pad, int) and pad >= 0 for pad in pads):
         return None
     top, bottom, left, right = pads
-    worth = bf16 and conv._in_channels // conv._groups >= _BF16_WORTH
-    kernel, stride, dilation = _pair(conv._kernel_size), _pair(conv._stride), _pair(conv._dilation)
-    return Geometry(
-        conv._out_channels, kernel, stride, (top, left, bottom, right), dilation, conv._groups, worth
-    )
+    return top, left, bottom, right
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

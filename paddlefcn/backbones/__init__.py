@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from paddlefcn.backbones.alexnet import AlexNet
 from paddlefcn.backbones.base import Backbone, FeatureMap
+from paddlefcn.backbones.ddrnet import DDRNet23, DDRNet23Slim
+from paddlefcn.backbones.deeplab_vgg import DeepLabVGG16
 from paddlefcn.backbones.mobilenet import MobileNetV2, MobileNetV3Large, MobileNetV3Small
 from paddlefcn.backbones.resnet import (
     ResNet18,
@@ -39,6 +41,9 @@ BACKBONES: dict[str, type[Backbone]] = {
     "MobileNetV3Large": MobileNetV3Large,
     "Xception65": Xception65,
     "UNetEncoder": UNetEncoder,
+    "DDRNet23": DDRNet23,
+    "DDRNet23Slim": DDRNet23Slim,
+    "DeepLabVGG16": DeepLabVGG16,
 }
 
 __all__ = [
@@ -50,6 +55,9 @@ __all__ = [
     "VGG19",
     "AlexNet",
     "Backbone",
+    "DDRNet23",
+    "DDRNet23Slim",
+    "DeepLabVGG16",
     "FeatureMap",
     "MobileNetV2",
     "MobileNetV3Large",

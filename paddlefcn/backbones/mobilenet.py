@@ -210,15 +210,19 @@ class _MobileNetV3(_MobileNet):
         output_stride: int = 32,
         dilate_first: bool = False,
         reduced_tail: bool = False,
+        norm_epsilon: float = 0.001,
         in_channels: int = 3,
     ) -> None:
         """Build it; other arguments as in `MobileNetV2`.
 
         reduced_tail: half the channels in the last stage (section 6.4, segmentation).
+        norm_epsilon: of every BatchNorm, above 0; timm's networks have 1e-5.
         """
         super().__init__()
         _check_factor(width_factor)
-        strides, epsilon = Strides(output_stride, stride=2), 0.001
+        if not 0 < norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon: got {norm_epsilon}, expected 0.001 or so, above 0 and below 1")
+        strides, epsilon = Strides(output_stride, stride=2), norm_epsilon
         before = rounded(16 * width_factor)
         blocks: list[nn.Layer] = [_conv_norm(in_channels, before, 3, nn.Hardswish, stride=2, epsilon=epsilon)]
         maps = [FeatureMap("features0", before, 2)]

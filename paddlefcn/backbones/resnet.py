@@ -164,11 +164,14 @@ class ResNet(Backbone):
 
     def forward(self, image: paddle.Tensor, names: Sequence[str] | None = None) -> list[paddle.Tensor]:
         wanted, found = self.wanted(names), {}
+        asked = len(set(wanted))
         x = F.relu(self.bn1(self.conv1(image)))
         if "stem" in wanted:
             found["stem"] = x
         x = F.max_pool2d(x, 3, 2, padding=1)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
+            if len(found) == asked:
+                break  # what is deeper than anything asked for is not computed
             x = getattr(self, stage)(x)
             if stage in wanted:
                 found[stage] = x

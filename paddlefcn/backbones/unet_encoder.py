@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from paddlefcn.backbones.base import Backbone, FeatureMap
-from paddlefcn.layers import ConvBNReLU
+from paddlefcn.layers import CeilMaxPool, ConvBNReLU
 
 POOLINGS = ("ceil", "floor")
 
@@ -38,10 +37,10 @@ class UNetEncoder(Backbone):
             raise ValueError(f"widths: got {list(widths)}, expected channels of 2 to 8 stages")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling: got {pooling!r}, expected ceil or floor")
-        self.ceil = pooling == "ceil"
+        self.pool = CeilMaxPool() if pooling == "ceil" else nn.MaxPool2D(2, 2)
         self.names = [f"stage{number}" for number in range(1, len(widths) + 1)]
         self.maps = tuple(
-            FeatureMap(name, width, 2**number, rounds_up=self.ceil)
+            FeatureMap(name, width, 2**number, rounds_up=pooling == "ceil")
             for number, (name, width) in enumerate(zip(self.names, widths))
         )
         for name, width in zip(self.names, widths):
@@ -53,7 +52,7 @@ class UNetEncoder(Backbone):
         wanted, found, x = self.wanted(names), {}, image
         # what is deeper than anything asked for is not computed: a pruned U-Net++ is faster by it
         for name in self.names[: 1 + max(self.names.index(name) for name in wanted)]:
-            x = x if name == "stage1" else F.max_pool2d(x, 2, 2, ceil_mode=self.ceil)
+            x = x if name == "stage1" else self.pool(x)
             x = getattr(self, name)(x)
             if name in wanted:
                 found[name] = x

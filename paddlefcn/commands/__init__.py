@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import os
 import signal
 import sys
 import types
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from paddlefcn import __version__
 from paddlefcn.commands.common import check_files
 from paddlefcn.errors import RunError, UserError
-from paddlefcn.terminal import plain_output
+from paddlefcn.terminal import open_standard_streams, plain_output
 
 # every name is a module of this package; import-weights and import_weights are the same command
 NAMES = (
@@ -51,8 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 done, 1 finished with faults or stopped by its own trouble, 2 an error the
     user can mend (one line on stderr), 130 and 143 stopped by SIGINT and SIGTERM.
     """
-    with plain_output():
-        return _main(list(sys.argv[1:] if argv is None else argv))
+    open_standard_streams()
+    with plain_output() as output:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        output.flush()
+        if output.lost is not None and output.lost.errno != errno.EPIPE:  # of `| head` nobody wants to hear
+            return _fail(f"standard output: {output.lost.strerror}", code or 1)
+        return code or int(output.lost is not None)
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -102,10 +106,6 @@ def _guarded(module: types.ModuleType, args: argparse.Namespace) -> int:
         return _fail("interrupted", 130)
     except _Terminated as stop:
         return _fail("terminated", 128 + stop.number)
-    except BrokenPipeError:
-        # the reader of our output has gone (`| head`); nothing is left to say to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (UserError, RunError, OSError, MemoryError) as error:
         if args.debug:
             raise
@@ -161,5 +161,5 @@ def _overview() -> str:
         path = Path(__file__).with_name(f"{name}.py")
         if path.exists():
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            lines.append(f"  {name.replace('_', '-'):15}{text.splitlines()[0] if text else ''}")
+            lines.append(f"  {name.replace('_', '-'):17} {text.splitlines()[0] if text else ''}")
     return "\n".join(lines)

@@ -45,7 +45,13 @@ def run(args: argparse.Namespace) -> int:
     owned = None
     if args.output is not None:
         sources = [config.file, args.weights]
-        owned = own_folder(args.output, "calibration", overwrite=args.overwrite, inputs=sources)
+        owned = own_folder(
+            args.output,
+            "calibration",
+            overwrite=args.overwrite,
+            names=["calibration.json", "reliability.png"],
+            inputs=sources,
+        )
     found = calibrate(
         config,
         args.weights,

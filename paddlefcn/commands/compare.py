@@ -61,7 +61,7 @@ def table(found: list[Difference]) -> str:
     for each in found:
         interval = f"{each.low:+.4f} to {each.high:+.4f}"
         cells = (f"{each.a:.4f}", f"{each.b:.4f}", f"{each.difference:+.4f}", interval, f"{each.p_value:.4f}")
-        name = each.score.replace("_", " ").replace("iou", "IoU")
+        name = each.score.replace("_", " ").replace("iou", "IoU").replace("dice", "Dice")
         lines.append(f"{name:<30}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths)))
     return "\n".join(lines)
 

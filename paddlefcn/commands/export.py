@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from paddlefcn.deploy.export import export
     from paddlefcn.deploy.targets import Scoring, Target
 
-    export(
+    tree = export(
         config,
         args.weights,
         args.output,
@@ -48,5 +48,7 @@ def run(args: argparse.Namespace) -> int:
         scoring=Scoring(args.split, args.max_loss),
         on_parity=lambda found: print(found, flush=True),
     )
+    if "tensorrt" in tree:
+        print(f"TensorRT reads it too; not tried here: {tree['tensorrt']['command']}")
     print(f"exported to {args.output}; next: paddlefcn infer --model {args.output} --input … --output …")
     return 0

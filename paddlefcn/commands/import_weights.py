@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from paddlefcn.weights.foreign import Foreign
 
 # paddlefcn.weights.foreign has the same: importing it here would import numpy for --help
-FORMATS = ("auto", "torchvision", "timm", "paddle", "paddleseg", "caffe", "pytorch-fcn")
+FORMATS = ("auto", "torchvision", "timm", "paddle", "paddleseg", "smp", "caffe", "pytorch-fcn")
 IMAGES = ("imagenet", "caffe", "fcn")
 
 
@@ -71,6 +71,11 @@ def run(args: argparse.Namespace) -> int:
         raise WeightsError(f"{path}: is this library's own; give it as --weights or pretrained as it is")
     foreign.entries = subsample_fc(foreign.entries, args.fc_channels, args.fc6_kernel)
     network = describe(foreign, foreign.entries, args.model)
+    if network.model is None and (args.fc_channels or args.fc6_kernel):
+        raise WeightsError(
+            f"--fc-channels, --fc6-kernel: {path} goes into the backbone {network.backbone['type']}, which"
+            " has no fc6 and fc7; add --model FCN8s, or leave them out"
+        )
     if args.verify and not foreign.segments:
         raise WeightsError(f"--verify: {path} has no score layers, so it segments nothing yet")
     layer = build(network)
@@ -163,7 +168,10 @@ def _advice(foreign: Foreign, network: Network, output: Path) -> str:
     if NORMALIZE_KEY in foreign.metadata:
         normalize = json.loads(foreign.metadata[NORMALIZE_KEY])
         lines.append(f"  data: {_in_one_line({'normalize': normalize})}")
-    return "\n".join([*lines, f"  model: {_in_one_line(model)}"])
+    lines.append(f"  model: {_in_one_line(model)}")
+    if network.model is None and any(entry.name.startswith("fc6.") for entry in foreign.entries):
+        lines.append("fc6 and fc7 of the file were left out; --model FCN8s takes them too")
+    return "\n".join(lines)
 
 
 def _in_one_line(value: dict[str, Any]) -> str:

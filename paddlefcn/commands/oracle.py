@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from paddlefcn.metrics import Scores
     from paddlefcn.ownership import Owned
 
+_COARSEST = 1024  # beyond it nothing is left to score
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
@@ -44,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table and the classes that suffer most; a picture and JSON where asked to."""
     config = load(args)
     strides = sorted(set(args.strides))
-    if strides[0] < 1:
-        raise UserError(f"--strides {strides[0]}: expected pixels from 1 on")
+    if not (strides[0] >= 1 and strides[-1] <= _COARSEST):
+        raise UserError(f"--strides {strides[0]} to {strides[-1]}: expected 1 to {_COARSEST} pixels each")
     start(args)
     from paddlefcn.bars import Steps
     from paddlefcn.build import build_dataset, validate

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", nargs=2, type=int, metavar=("H", "W"), help="of the image (default: the training crop)"
     )
     add_json(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --json")
     add_common(parser)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -14,6 +15,7 @@ from paddlefcn.data.datasets import Sample, SegmentationDataset, check_sizes
 from paddlefcn.data.images import palette_of
 from paddlefcn.data.labels import is_smoothed_binary
 from paddlefcn.data.near_duplicates import small_copy
+from paddlefcn.data.scenes import open_scene
 from paddlefcn.data.workers import ordered_map
 from paddlefcn.errors import DataError
 
@@ -171,10 +173,13 @@ class Inspector:
         if sample.label is not None and not os.path.exists(sample.label):
             return None
         try:
-            return self.dataset.read_mask(index)
+            mask = self.dataset.read_mask(index)
         except DataError as error:
             finding.faults.append(str(error))
             return None
+        if hasattr(self.dataset.source, "doubts"):
+            finding.faults += self.dataset.source.doubts(index, self.dataset.label_reader)
+        return mask
 
     def _values(self, mask: np.ndarray, sample: Sample, finding: Finding) -> None:
         labels, name = self.dataset.label_reader, sample.label or sample.name
@@ -255,3 +260,18 @@ def wrong_palettes(samples: Sequence[Sample], findings: Sequence[Finding]) -> di
                 f"{list(usual[value])}: an editor may have renumbered it; save it with the others' palette"
             )
     return faults
+
+
+def left_out_bands(dataset: SegmentationDataset) -> list[str]:
+    """Whether a last band is taken for alpha, as in the split's first picture of a kind that holds bands."""
+    pictures = [sample.image for sample in dataset.samples if sample.image is not None]
+    file = next((path for path in pictures if path.suffix.lower() in (".tif", ".tiff", ".npy")), None)
+    if file is None:
+        return []
+    with contextlib.suppress(DataError), open_scene(file) as scene:
+        if scene.channels in (2, 4) and scene.channels == dataset.channels + 1:
+            return [
+                f"image {file}: has {scene.channels} channels; the last is left out as alpha, because "
+                f"data.normalize has {dataset.channels}; give it {scene.channels} values if all are bands"
+            ]
+    return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from paddlefcn.classes import Classes
 from paddlefcn.data.annotations.regions import Draw, encode_runs, outline, sketch
 from paddlefcn.data.datasets.base import Sample, SegmentationDataset
 from paddlefcn.errors import DataError
-from paddlefcn.files import write_bytes, write_text
+from paddlefcn.files import json_text, write_bytes, write_text
 
 Progress = Callable[[int, int], None]
 IGNORED = {"labelme": "__ignore__", "coco": "void"}  # what ignored pixels are called in each tool
@@ -89,7 +88,7 @@ def write_labelme(
             "imageHeight": ids.shape[0],
             "imageWidth": ids.shape[1],
         }
-        write_text(target, json.dumps(tree, ensure_ascii=False, indent=1) + "\n")
+        write_text(target, json_text(tree, indent=1) + "\n")
     return count
 
 
@@ -123,7 +122,7 @@ def write_coco(
                 }
             )
     tree = {"images": images, "annotations": objects, "categories": categories}
-    write_text(file, json.dumps(tree, ensure_ascii=False) + "\n")
+    write_text(file, json_text(tree) + "\n")
     return len(objects)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import mmap
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
 
 # bytes: a file that is not larger is read whole, once, instead of by every decoder that looks at it
 _AT_ONCE = 1 << 26
+_HEAD = 132  # bytes that tell every format
 
 
 def source_name(source: str | Path | bytes) -> str:
@@ -105,7 +107,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     """(height, width) as the image will be read, its orientation applied, without decoding it."""
     if path.suffix.lower() == ".npy":
         return map_npy(path).shape[:2]
-    head = _head(path, 132)
+    head = _head(path, _HEAD)
     if is_dicom(head):
         return decode(path, "image", 1 << 40).shape[:2]
     if is_tiff(head):
@@ -147,6 +149,17 @@ def _head(source: Path | bytes, length: int) -> bytes:
         return file.read(length)
 
 
+def _opened(source: Path | bytes) -> tuple[bytes, Path | bytes]:
+    """The first bytes of the source, and the source: in bytes, if it is neither large nor a TIFF."""
+    if isinstance(source, bytes):
+        return source[:_HEAD], source
+    with open(source, "rb", buffering=0) as file:
+        head = file.read(_HEAD)
+        if is_tiff(head) or os.fstat(file.fileno()).st_size > _AT_ONCE:
+            return head, source
+        return head, head + file.readall()
+
+
 def _check_jpeg(source: Path | bytes) -> None:
     if isinstance(source, bytes):
         check_scans(source)
@@ -156,14 +169,12 @@ def _check_jpeg(source: Path | bytes) -> None:
 
 
 def _decode(source: Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
-    head = _head(source, 132)
+    head, source = _opened(source)
     if is_tiff(head):
         with TiffScene(source, kind, max_pixels=max_pixels) as scene:
             _check_pixels(scene.height, scene.width, max_pixels)
             if not scene.converted:
                 return plain_dtype(scene.read())
-    elif isinstance(source, Path) and source.stat().st_size <= _AT_ONCE:
-        source = source.read_bytes()
     if is_jpeg(head):
         _check_jpeg(source)
         pixels = _plain_jpeg(source, max_pixels)

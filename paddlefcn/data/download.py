@@ -11,6 +11,7 @@ import os
 import re
 import time
 import urllib.error
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,8 +64,7 @@ def download(
     name, _, wanted = (checksum or "").partition(":")
     if checksum is not None and (name not in ("md5", "sha256") or not re.fullmatch("[0-9a-f]{8,64}", wanted)):
         raise ValueError(f"checksum {checksum!r}: expected md5:HEX or sha256:HEX")
-    if not re.match(r"(https?|file)://", url):
-        raise DataError(f"{url}: expected an http, https or file address")
+    _check_address(url)
     if os.path.lexists(target):
         _check_file(target, name, wanted)
         return target
@@ -82,6 +82,19 @@ def download(
         os.replace(partial, target)
         _forget(partial)
     return target
+
+
+def _check_address(url: str) -> None:
+    """DataError unless this can be asked for: a scheme, a machine, a port that exists."""
+    if not re.match(r"(https?|file)://", url):
+        raise DataError(f"{url}: expected an http, https or file address")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        fits = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\x00-\x20\x7f]", url)
+    except ValueError as error:  # brackets, a port that is no number
+        raise DataError(f"{url}: is no address ({_short(error)})") from None
+    if not fits and parts.scheme != "file":
+        raise DataError(f"{url}: is no address; spaces are written %20")
 
 
 def _check_file(path: Path, name: str, wanted: str) -> None:

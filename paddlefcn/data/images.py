@@ -319,7 +319,7 @@ def _luminance(image: np.ndarray) -> np.ndarray:
 def _read(source: str | Path | bytes, kind: str, max_pixels: int) -> np.ndarray:
     """HxWxC as the file holds it; every failure is a DataError naming it. kind: image, mask, colors."""
     with naming_errors(source, "mask" if kind == "colors" else kind):
-        content = source if isinstance(source, bytes) else Path(source)
+        content = source if isinstance(source, (bytes, Path)) else Path(source)
         if isinstance(content, Path):
             check_file(content)
         elif not content:

@@ -13,6 +13,10 @@ _MAX_SCANS = 100  # a progressive JPEG has about 10
 _MAX_SEGMENTS = 10_000
 # a marker: not a stuffed FF 00, no restart, no fill byte (ITU T.81, annex B)
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, without tables and reserved ones
+_SEQUENTIAL = (0xC0, 0xC1)
+_WITH_LENGTH = {*range(0xC0, 0xFF)} - {*range(0xD0, 0xDA)}  # a restart, a start and an end have none
+_HEAD_SEGMENTS = 100
 _START, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -27,6 +31,8 @@ def check_scans(data: bytes) -> None:
     Raises:
         DataError: more scans or segments than any picture has.
     """
+    if _has_one_scan(data):
+        return
     place, scans = 2, 0
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, place)
@@ -40,3 +46,24 @@ def check_scans(data: bytes) -> None:
             return
         place = found.end() + int.from_bytes(length, "big")
     raise DataError(f"a JPEG of more than {_MAX_SEGMENTS} segments; save it anew")
+
+
+def _has_one_scan(data: bytes) -> bool:
+    """Whether the first scan of a sequential JPEG holds every component: decoders refuse to read a second.
+
+    Most files are like this, and their heads are quickly read; what is not plain says False.
+    """
+    place, components = 2, 0
+    for _ in range(_HEAD_SEGMENTS):
+        segment = data[place : place + 10]
+        if len(segment) < 10 or segment[0] != 0xFF or segment[1] not in _WITH_LENGTH:
+            return False
+        length = int.from_bytes(segment[2:4], "big")
+        if length < 2:
+            return False
+        if segment[1] == _SCAN[1]:
+            return segment[4] == components
+        if segment[1] in _FRAMES:
+            components = segment[9] if segment[1] in _SEQUENTIAL else 0
+        place += 2 + length
+    return False

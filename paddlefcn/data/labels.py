@@ -50,11 +50,12 @@ class LabelReader:
         self.max_pixels = max_pixels
         self.dtype = np.uint8 if num_classes <= 256 and 0 <= ignore_index <= 255 else np.int32
         self.label_map = None if label_map is None else self._check_map(label_map)
-        mapped = label_map is not None or color_table is not None
-        if threshold is not None and (num_classes != 2 or mapped):
-            raise ValueError(
-                "threshold: makes two classes of grey masks; name two, and no label_map or color_table"
-            )
+        if threshold is not None:
+            if num_classes != 2:
+                raise ValueError(f"threshold: makes two classes of grey masks; there are {num_classes}")
+            for key, given in (("label_map", label_map), ("color_table", color_table)):
+                if given is not None:
+                    raise ValueError(f"threshold and {key} are both given; drop {key}, or set {key}: null")
         self.threshold = threshold
         self.colors = None if color_table is None else self._check_colors(color_table)
         if self.colors is not None and self.label_map is not None:
@@ -62,6 +63,8 @@ class LabelReader:
                 "label_map and color_table are both given; the table says it all: drop label_map"
             )
         self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        # whatever may stand in a mask stands for itself: nothing needs looking up
+        self._keeps_ids = self.label_map is None and threshold is None
         self._hash = None if self.colors is None else _perfect_hash(self.colors)
 
     def read(self, path: str | Path) -> np.ndarray:
@@ -88,7 +91,7 @@ class LabelReader:
             if mask.dtype == ids.dtype == np.uint8:  # cv2 looks bytes up ten times as fast
                 plain = np.ascontiguousarray(mask)
                 if cv2.countNonZero(cv2.LUT(plain, valid.view(np.uint8))) == mask.size:
-                    return cv2.LUT(plain, ids)
+                    return plain if self._keeps_ids else cv2.LUT(plain, ids)
             elif valid[mask].all():
                 return ids[mask]
             raise self._misfit(mask, name)

@@ -115,11 +115,13 @@ class TrainLoader:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batch `start` and those after it, without end. Close the generator to end its workers."""
         self.prepare()
-        stream = ordered_map(self._make, itertools.count(start), self.num_workers)
+        make = dataclasses.replace(self._make, small_labels=self.num_workers > 0)
+        stream = ordered_map(make, itertools.count(start), self.num_workers)
         try:
             for image, label, names, bad in stream:
                 self.bad.update(bad)
-                yield Batch(image, label.astype(np.int64), names)
+                yield Batch(image, label.astype(np.int64, copy=False), names)
+                del image, label  # before the next ones are made: their memory is free
         finally:
             stream.close()  # type: ignore[attr-defined]
 
@@ -138,7 +140,7 @@ def _reduced(image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.nda
 
 @dataclasses.dataclass(frozen=True)
 class _BatchMaker:
-    """Makes batch k; sent to every worker once. Labels travel in their small type."""
+    """Makes batch k; sent to every worker once, from where labels travel in their small type."""
 
     dataset: SegmentationDataset
     augment: Transform
@@ -149,6 +151,7 @@ class _BatchMaker:
     rank: int
     world_size: int
     holders: Mapping[int, Sequence[int]]  # class id -> the samples that hold it, for those that are drawn by
+    small_labels: bool = False  # of the data set's own type instead of int64
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, str]]:
         position, size, scale = self.growth(number)
@@ -166,10 +169,13 @@ class _BatchMaker:
                     f"{label.shape[0]}x{label.shape[1]}; add RandomCrop or Resize with a size to "
                     f"data.train_transforms, or set train.batch_size to 1"
                 )
+        kind = np.result_type(*(label for _, label, _ in samples)) if self.small_labels else np.int64
         image = np.empty((len(samples), self.normalize.channels, *shape), np.float32)
-        for index, (pixels, _, _) in enumerate(samples):
+        labels = np.empty((len(samples), *shape), kind)
+        for index, (pixels, label, _) in enumerate(samples):
             self.normalize(pixels, out=image[index])
-        return image, np.stack([label for _, label, _ in samples]), names, bad
+            labels[index] = label
+        return image, labels, names, bad
 
     def _sample(self, position: int, bad: dict[str, str]) -> tuple[np.ndarray, np.ndarray, str]:
         """The sample at a position of the endless stream, augmented."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from paddlefcn.data.checks import Finding, inspect, wrong_palettes
+from paddlefcn.data.checks import Finding, inspect, left_out_bands, wrong_palettes
 from paddlefcn.data.datasets import SegmentationDataset
-from paddlefcn.data.labels import is_smoothed_binary
+from paddlefcn.data.labels import LabelReader, is_smoothed_binary
 from paddlefcn.data.near_duplicates import find_near_duplicates
 from paddlefcn.errors import DataError
 
@@ -168,6 +168,7 @@ def check(
         reader = dataset
         findings = inspect(dataset, num_workers, _bound(progress, name))
         faults = _faults(dataset, findings)
+        notes += [f"{name}: {line}" for line in left_out_bands(dataset)]
         _find_copies(name, dataset, findings, contents, faults, notes)
         splits.append(_summary(name, len(dataset), findings, faults, len(class_names)))
         _find_disguised(name, dataset, findings, seen, faults)
@@ -285,6 +286,7 @@ def suggest(
     colors = {color for finding in findings for color in finding.colors}
     if colors and labels.colors is None and any(len(set(color)) > 1 for color in colors):
         if len(colors) <= 256:
+            made.update(_instead_of_label_map(labels))
             made["data.color_table"] = [list(color) for color in sorted(colors)]
             made["data.classes"] = _names(class_names, len(colors))
     else:
@@ -306,7 +308,7 @@ def _suggest_ids(
     if not values or len(values) > 256 or labels.threshold is not None:
         return {}
     if labels.num_classes == 2 and is_smoothed_binary(_sum_of_values(findings)):
-        return {"data.threshold": 128}
+        return {**_instead_of_label_map(labels), "data.threshold": 128}
     binary = values == [0, 255] and labels.num_classes == 2 and not labels.label_map
     known = set(labels.label_map or range(labels.num_classes)) | {labels.ignore_index}
     if set(values) <= known and not binary:
@@ -318,6 +320,11 @@ def _suggest_ids(
     if len(inside) != len(class_names):
         made["data.classes"] = _names(class_names, len(inside))
     return made
+
+
+def _instead_of_label_map(labels: LabelReader) -> dict[str, Any]:
+    """A threshold or a table of colours stands alone: a recipe's label_map has to go."""
+    return {} if labels.label_map is None else {"data.label_map": None}
 
 
 def _sum_of_values(findings: Sequence[Finding]) -> dict[int, int]:

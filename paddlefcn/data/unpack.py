@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import gzip
 import os
 import re
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from paddlefcn.errors import DataError, RunError
 from paddlefcn.files import naming_errors
 
 _BLOCK = 1 << 20
 _MAX_HEADER = 1 << 16
+_GZIP = b"\x1f\x8b"
+_DAMAGED = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error),
+    *(EOFError, ValueError, OverflowError, RecursionError),
+)
 
 
 def unpack(
     archive: str | Path, target: str | Path, *, max_bytes: int = 64 << 30, max_files: int = 1_000_000
 ) -> None:
-    """Unpacks a tar below `target`: plain files and folders only, all of them or none.
+    """Unpacks a tar, gzipped or not, below `target`: plain files and folders only, all of them or none.
 
     Everything is looked at first, then unpacked into a hidden folder of the target, then moved. A file of
     the same name that stands there already is kept if it is the same, and else nothing is unpacked.
@@ -38,7 +45,9 @@ def unpack(
         target.mkdir(parents=True, exist_ok=True)
     with _staging(target, archive.name) as staging, naming_errors(target):
         try:
-            with tarfile.open(archive, "r:", tarinfo=_Member) as tar:
+            with open(archive, "rb") as file:
+                mode: Literal["r:gz", "r:"] = "r:gz" if file.read(2) == _GZIP else "r:"
+            with tarfile.open(archive, mode, tarinfo=_Member) as tar:
                 members = _safe_members(tar, archive, max_bytes, max_files)
                 free = shutil.disk_usage(target).free
                 need = sum(member.size for member in members)
@@ -48,7 +57,8 @@ def unpack(
                     )
                 for member in members:
                     _write_member(tar, member, staging / member.name)
-        except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+                _check_end(tar, archive, max_bytes)
+        except _DAMAGED as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{archive}: is no tar file, or damaged ({error})") from error
@@ -116,6 +126,17 @@ def _safe_members(
                 f"{archive}: holds more than {max_bytes} bytes or {max_files} files; not unpacked"
             )
     return members
+
+
+def _check_end(tar: tarfile.TarFile, archive: Path, max_bytes: int) -> None:
+    """Reads what a gzipped tar has left: its checksum stands at the end, and damage is raised there."""
+    if not isinstance(tar.fileobj, gzip.GzipFile):
+        return
+    rest = 0
+    while block := tar.fileobj.read(_BLOCK):
+        rest += len(block)
+        if rest > max_bytes:
+            raise DataError(f"{archive}: more than {max_bytes} bytes stand behind its files; not unpacked")
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:

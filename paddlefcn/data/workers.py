@@ -1,7 +1,9 @@
 """Work in other processes, with results in order: nothing hangs, nothing is left running.
 
 The processes are started fresh ("spawn"), because a fork of a process that holds paddle's threads may
-never return. A script of your own that uses workers needs the usual `if __name__ == "__main__":`.
+never return. Other than spawn does by itself, they import the script that was started only if the work
+needs something of it (a data set's class, say): only then that script needs an
+`if __name__ == "__main__":`, and the imports of the others cost no worker time or memory.
 
 Not concurrent.futures: its workers share one result pipe, and one killed in the middle of a batch leaves
 the reader waiting for the rest for ever. Here every worker has its own, which ends when the worker does.
@@ -12,13 +14,17 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import spawn
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 from paddlefcn.data.handover import Receiver, Sender
@@ -63,6 +69,9 @@ def ordered_map(
             yield busy.popleft().result()
 
 
+_starting = threading.Lock()  # what a process is told of the script is the whole program's
+
+
 class _Worker:
     """A process with its own two-way pipe; a thread empties the pipe, so that the process works ahead.
 
@@ -72,12 +81,14 @@ class _Worker:
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         try:
-            with _signals_held():
-                self._process.start()
+            with _starting, _signals_held():
+                process = context.Process(target=_serve, args=(theirs, _Packed(work)), daemon=True)
+                with _script_hidden():
+                    process.start()
         except BrokenPipeError:
             raise RunError(_DIED.format("while it started")) from None
+        self._process = process
         theirs.close()  # the process now holds the only other end: reading ends when it does
         atexit.register(self._kill)
         self._receiver = Receiver(self._pipe)
@@ -123,7 +134,73 @@ class _Worker:
         self._process.kill()
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+class _Packed:
+    """Work on its way to a worker, which gets an `_Opened`: the script is imported only if it is needed."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work, self.script = work, _script()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = bytes(ForkingPickler.dumps(self.work))
+        return _Opened, (packed, self.script if b"__main__" in packed else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """What arrives of it."""
+
+    packed: bytes
+    script: dict[str, Any]
+
+    def __call__(self) -> Callable[[Any], Any]:
+        """The work. What keeps it from being loaded is raised by every task, and so reaches the reader."""
+        try:
+            spawn.prepare(self.script)  # imports it, unless empty
+            work: Callable[[Any], Any] = ForkingPickler.loads(self.packed)
+            return work
+        except RunError as error:
+            return _Refusal(str(error))
+        except (Exception, SystemExit) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return _Refusal(
+                f"data workers cannot load what reads the data ({reason[:300]}); put its classes at the top "
+                "of a .py file that can be imported, or set data.num_workers: 0"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Refusal:
+    message: str
+
+    def __call__(self, task: Any) -> Any:
+        raise RunError(self.message)
+
+
+def _script() -> dict[str, Any]:
+    """Where a worker would find the script that was started."""
+    if multiprocessing.current_process().daemon:  # a worker, which imports the script
+        raise RunError(
+            'a script whose own classes read data needs `if __name__ == "__main__":` around its calls; '
+            "or put them into another file that it imports, or set data.num_workers: 0"
+        )
+    told = spawn.get_preparation_data("")
+    return {key: value for key, value in told.items() if key.startswith("init_main")}
+
+
+@contextlib.contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Workers that start meanwhile are not told of the script."""
+    main = sys.modules["__main__"].__dict__
+    before: dict[str, Any] = {key: main[key] for key in ("__spec__", "__file__") if key in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(before)
+
+
+def _serve(pipe: Connection, opened: Callable[[], Callable[[Any], Any]]) -> None:
     """A worker's life."""
     import cv2
 
@@ -132,7 +209,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sender = Sender(pipe)
+    work, sender = opened(), Sender(pipe)
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
             task, free = pipe.recv()
@@ -142,6 +219,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
             except (UserError, RunError) as error:
                 answer = ("error", error)
             sender.send(answer)
+            del answer  # its memory is free for the next
 
 
 def _end_with_parent() -> None:

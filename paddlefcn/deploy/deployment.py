@@ -23,6 +23,13 @@ CHECKSUM_FILE = "deploy.yaml.sha256"
 _CLEARLY = 1.5  # times faster
 FORMAT_VERSION = 2  # 1 had neither this number nor targets, tiling and a checksum
 
+# what the files of each format are called
+_ENDINGS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "paddle": {"model": (".json", ".pdmodel"), "params": (".pdiparams",)},
+    "onnx": {"model": (".onnx",)},
+    "openvino": {"model": (".xml",), "params": (".bin",)},
+}
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -108,7 +115,7 @@ def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
         str(tree.get("outputs", "logits")),
     )
     files: Mapping[str, Any] = tree["files"]
-    roles = ("model",) if target.format == "onnx" else ("model", "params")
+    roles = _ENDINGS[target.format]
     return Deployment(
         model_type=str(tree.get("model", "")),
         preprocess=Preprocess.from_dict(tree["preprocess"]),
@@ -118,7 +125,7 @@ def _parse(tree: Mapping[str, Any], folder: Path) -> Deployment:
         target=target,
         engines=_engines(tree, target),
         refine=RefineSettings.from_dict(tree["refine"]) if tree.get("refine") else RefineSettings(),
-        files={role: _own_file(folder, files[role]) for role in roles},
+        files={role: _own_file(folder, files[role], roles[role]) for role in roles},
     )
 
 
@@ -139,11 +146,13 @@ def _file_entry(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": checksum(path)}
 
 
-def _own_file(folder: Path, entry: Mapping[str, Any]) -> Path:
+def _own_file(folder: Path, entry: Mapping[str, Any], endings: tuple[str, ...]) -> Path:
     """A file of this very folder, as it was exported: Paddle 2 dies of a damaged one without an error."""
     name, size, wanted = str(entry["name"]), int(entry["bytes"]), str(entry["sha256"])
     if Path(name).name != name:
         raise ValueError(f"files: {name!r} is not a plain file name")
+    if Path(name).suffix not in endings:
+        raise ValueError(f"files: {name!r}: expected a name in {' or '.join(endings)}")
     path = folder / name
     if not path.is_file():
         raise ConfigError(f"{path} is missing; copy the whole export folder")

@@ -15,10 +15,13 @@ import numpy as np
 
 from paddlefcn import runtime
 from paddlefcn.deploy.operators import check_operators
-from paddlefcn.errors import ConfigError, UserError, WeightsError
+from paddlefcn.deploy.parameters import check_parameters
+from paddlefcn.errors import ConfigError, DataError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
 _CACHED_SHAPES = 16
+# the gate's smallest; OpenVINO fails, or crashes, on maps that get smaller than a pooling window
+_SMALLEST_SIDE = 17
 _MOST_THREADS = 256  # far more than any of these machines has; Paddle dies of some thousands
 Engine = Callable[[np.ndarray], np.ndarray]
 
@@ -42,14 +45,15 @@ def create_engine(
 
     Raises:
         UserError: threads out of range.
-        ConfigError: the engine is not installed or cannot use the device, or the program holds an operator
-            that no network needs.
+        ConfigError: the engine is not installed or cannot use the device, the program holds an operator that
+            no network needs, or the files are not of one export.
         WeightsError: it cannot load the files.
     """
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
     check_operators(files["model"])
     if name in ("onednn", "native"):
+        check_parameters(files["model"], files["params"])
         onednn = name == "onednn"
         return PaddleEngine(
             files["model"],
@@ -210,7 +214,10 @@ class OpenVinoEngine:
             raise WeightsError(f"{model_file}: OpenVINO cannot load it ({_short(error)})") from error
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """[N, C, h, w] float32 -> the program's output as it comes."""
+        """[N, C, h, w] float32 -> the program's output as it comes; DataError below 17 pixels a side."""
+        height, width = batch.shape[2:]
+        if min(height, width) < _SMALLEST_SIDE:
+            raise DataError(f"is {width}x{height} pixels; OpenVINO takes {_SMALLEST_SIDE} a side and more")
         with self._lock:
             size = batch.shape if self._by_size else ()
             request = self._compiled.get(size) or self._compile(size)
@@ -218,7 +225,10 @@ class OpenVinoEngine:
             self._compiled.move_to_end(size)
             while len(self._compiled) > _CACHED_SHAPES:
                 self._compiled.popitem(last=False)
-            result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            try:
+                result = request.infer({0: np.ascontiguousarray(batch, np.float32)})
+            except RuntimeError as error:
+                raise RuntimeError(f"OpenVINO: {_short(error)}") from error
             return np.array(next(iter(result.values())))
 
     def _compile(self, size: tuple[int, ...]) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn import runtime
+from paddlefcn.deploy.options import with_keywords
 from paddlefcn.deploy.targets import Scoring, Target
 from paddlefcn.errors import DataError
 
@@ -24,6 +26,7 @@ def export(
     overwrite: bool = False,
     device: str | None = None,
     on_parity: Callable[[Any], None] | None = None,
+    **asked: Any,
 ) -> dict[str, Any]:
     """Exports a trained network and proves that it predicts the same.
 
@@ -37,6 +40,7 @@ def export(
         device: where the trained network runs for the comparison; the program does not depend on it, and
             its proof is the two engines of a CPU.
         on_parity: called with each engine's figures, and the line of the scores, as they come.
+        asked: fields of target and scoring by their names: `format="onnx", precision="int8"`.
 
     Returns:
         What deploy.yaml holds: files, preprocessing, classes, parity.
@@ -44,12 +48,14 @@ def export(
     Raises:
         UserError: the recipe, the weights or the folder cannot be right.
         RunError: an engine disagrees with the network; nothing is written.
+        TypeError: a name in `asked` that neither has.
     """
-    target, scoring = target or Target(), scoring or Scoring()
+    target, scoring = with_keywords("export", asked, target or Target(), scoring or Scoring())
     runtime.select_device(device or "cpu")
     from paddlefcn.build import build_dataset, validate
     from paddlefcn.deploy.deployment import Deployment
     from paddlefcn.deploy.reach import find_tiling
+    from paddlefcn.deploy.tensorrt import trtexec_line
     from paddlefcn.deploy.writer import check_target, choose_examples, write_export
     from paddlefcn.trained import load_trained
 
@@ -74,4 +80,12 @@ def export(
         max_pixels=trained.max_pixels,
         refine=trained.refine,
     )
-    return write_export(trained.model, deployment, place, on_parity, target=target, examples=examples)
+    more: dict[str, Any] = {}
+    if (target.format, target.precision) == ("onnx", "fp32"):
+        dataset = None
+        with contextlib.suppress(DataError):
+            dataset = build_dataset(config, scoring.split)
+        more["tensorrt"] = {"tried": False, "command": trtexec_line(dataset, preprocess, place)}
+    return write_export(
+        trained.model, deployment, place, on_parity, target=target, examples=examples, more=more
+    )

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from paddlefcn.deploy.inputs import Input
 from paddlefcn.errors import OutputError
-from paddlefcn.files import naming_errors, write_text
+from paddlefcn.files import json_text, naming_errors, write_text
 from paddlefcn.ownership import mark, own_folder
 
 SHARES_FILE = "shares.json"
@@ -79,7 +79,7 @@ class Journal:
         pixels, totals = 0, dict.fromkeys(self.class_names, 0.0)
         images, failed = [], []
         for entry in self.entries(order):
-            line = json.dumps(entry, ensure_ascii=False)
+            line = json_text(entry)
             if "error" in entry:
                 failed.append(line)
                 continue
@@ -90,12 +90,12 @@ class Journal:
                 totals[name] += size * entry["shares"][name]
         total = {name: value / pixels if pixels else None for name, value in totals.items()}
         head = {"classes": list(self.class_names), "total": total, "made_by": self.made_by}
-        text = json.dumps(head, ensure_ascii=False, indent=2)[:-2]
+        text = json_text(head, indent=2)[:-2]
         lists = [f'"images": [{_lines(images)}]', f'"unreadable": [{_lines(failed)}]']
         return text + ",\n  " + ",\n  ".join(lists) + "\n}\n"
 
     def _append(self, entry: dict[str, Any]) -> tuple[int, int]:
-        line = json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"
+        line = json_text(entry).encode("utf-8") + b"\n"
         with naming_errors(self.path):
             start = self._stream.seek(0, os.SEEK_END)
             self._stream.write(line)

@@ -44,14 +44,21 @@ class Network:
     refinement: Refinement = field(default_factory=Refinement)
 
 
-def trained_network(trained: Trained, inference: Inference, request: Request) -> Network:
-    """A trained network: it gives scores, or class ids where the scores of an image are too many."""
+def trained_network(trained: Trained, inference: Inference, request: Request, images: int = 1) -> Network:
+    """A trained network: it gives scores, or class ids where the scores of an image are too many.
+
+    Where many `images` wait for it on a processor, it goes on as its own export.
+    """
     import paddle
 
+    from paddlefcn.deploy.fast_path import fast_network
     from paddlefcn.deploy.reach import find_tiling
     from paddlefcn.inference import SlidingWindow
 
-    model, preprocess = trained.model, trained.preprocess
+    preprocess = trained.preprocess
+    in_tiles = request.tile is not None and not preprocess.resize
+    tiling = find_tiling(trained.model, preprocess.channels) if in_tiles else None
+    model = fast_network(trained.model, preprocess.normalize, images)
     # windows are decided band by band, so that an image of any size takes the memory of a row of windows
     by_bands = isinstance(inference, SlidingWindow) and not preprocess.resize and not request.needs_scores
 
@@ -60,14 +67,13 @@ def trained_network(trained: Trained, inference: Inference, request: Request) ->
         return inference.label_map(model, image) if by_bands else inference(model, image).numpy()
 
     white = preprocess.normalize.white
-    in_tiles = request.tile is not None and not preprocess.resize
     return Network(
         run=run,
         gives="labels" if by_bands else "probabilities" if inference.probabilities else "logits",
         preprocess=preprocess,
         classes=trained.classes,
         max_pixels=trained.max_pixels,
-        tiling=find_tiling(model, preprocess.channels) if in_tiles else None,
+        tiling=tiling,
         batch=1,
         refinement=Refinement(trained.refine, request.refine, trained.classes.ignore_index, white),
     )

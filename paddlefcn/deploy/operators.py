@@ -156,11 +156,11 @@ def _plain(name: str) -> str:
 def _paddle_protobuf(path: Path) -> Iterator[str]:
     """framework.proto: ProgramDesc.blocks = 1, BlockDesc.ops = 4, OpDesc.type = 3."""
     content = memoryview(read_bytes(path, _MAX_PROGRAM))
-    for number, block in _fields(content):
+    for number, block in protobuf_fields(content):
         if number == 1:
-            for kind, operator in _fields(block):
+            for kind, operator in protobuf_fields(block):
                 if kind == 4:
-                    for key, value in _fields(operator):
+                    for key, value in protobuf_fields(operator):
                         if key == 3:
                             yield _paddle_3_name(bytes(value).decode("utf-8"))
 
@@ -175,7 +175,7 @@ def _paddle_3_name(name: str) -> str:
 
 def _onnx(path: Path) -> Iterator[str]:
     """onnx.proto: ModelProto.graph = 7, functions = 25; see `_onnx_graph`."""
-    for number, part in _fields(memoryview(read_bytes(path, _MAX_ONNX))):
+    for number, part in protobuf_fields(memoryview(read_bytes(path, _MAX_ONNX))):
         if number == 25:
             yield "function"
         if number == 7:
@@ -184,10 +184,10 @@ def _onnx(path: Path) -> Iterator[str]:
 
 def _onnx_graph(graph: memoryview) -> Iterator[str]:
     """GraphProto.node = 1, initializer = 5; parameters in other files are refused."""
-    for number, part in _fields(graph):
+    for number, part in protobuf_fields(graph):
         if number == 1:
             yield from _onnx_node(part)
-        elif number == 5 and any(key == 13 for key, _ in _fields(part)):
+        elif number == 5 and any(key == 13 for key, _ in protobuf_fields(part)):
             yield "external_data"
 
 
@@ -196,16 +196,16 @@ def _onnx_node(node: memoryview) -> Iterator[str]:
 
     Of an attribute: t = 5, g = 6, tensors = 10, graphs = 11.
     """
-    for number, part in _fields(node):
+    for number, part in protobuf_fields(node):
         if number == 4:
             yield bytes(part).decode("utf-8")
         elif number == 7 and bytes(part) not in (b"", b"ai.onnx"):
             yield f"{bytes(part).decode('utf-8')}::"
         elif number == 5:
-            for key, value in _fields(part):
+            for key, value in protobuf_fields(part):
                 if key in (6, 11):
                     yield from _onnx_graph(value)
-                elif key in (5, 10) and any(tag == 13 for tag, _ in _fields(value)):
+                elif key in (5, 10) and any(tag == 13 for tag, _ in protobuf_fields(value)):
                     yield "external_data"
 
 
@@ -217,18 +217,18 @@ def _openvino(path: Path) -> Iterator[str]:
         yield str(layer.get("type")) if str(layer.get("version")).startswith("opset") else "extension"
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+def protobuf_fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """(number, content) of a protobuf message's fields that have a length; numbers are passed over."""
     place, end = 0, len(message)
     while place < end:
-        key, place = _varint(message, place)
+        key, place = varint(message, place)
         kind = key & 7
         if kind == 0:
-            _, place = _varint(message, place)
+            _, place = varint(message, place)
         elif kind in (1, 5):
             place += 8 if kind == 1 else 4
         elif kind == 2:
-            length, place = _varint(message, place)
+            length, place = varint(message, place)
             if place + length > end:
                 raise ValueError("truncated")
             yield key >> 3, message[place : place + length]
@@ -237,7 +237,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError(f"field of kind {kind}")
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
+def varint(message: memoryview, place: int) -> tuple[int, int]:
+    """A number of protobuf at a place, and the place behind it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[place]

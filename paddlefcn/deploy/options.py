@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 from paddlefcn.errors import UserError
 from paddlefcn.refine.settings import RefineOptions
@@ -108,6 +110,9 @@ class Views:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(self.scales))
+
     @property
     def once(self) -> bool:
         """Whether it is the image as it is, and nothing else."""
@@ -127,3 +132,34 @@ class EngineOptions:
     runtime: str = "auto"
     onednn: bool = True
     threads: int | None = None
+
+
+def with_keywords(function: str, asked: Mapping[str, Any], *values: Any) -> list[Any]:
+    """The values with those fields replaced that plain keywords name, so that a call may say `tile=512`.
+
+    Args:
+        function: who was called, for the error.
+        asked: keyword -> value; each is a field of one of the values, or of a value that one of them holds.
+        values: dataclasses, no two with a field of one name.
+
+    Raises:
+        TypeError: a keyword that none of them knows; names those that are known.
+        UserError: what a value says of its fields.
+    """
+    left, made = dict(asked), []
+    known: list[str] = []
+    for value in values:
+        own = {one.name: getattr(value, one.name) for one in fields(value)}
+        for name, inner in own.items():
+            given = left.pop(name, inner)
+            if is_dataclass(inner) and not isinstance(inner, type):
+                inner = inner if given is None else given
+                below = {one.name for one in fields(inner)}
+                known += sorted(below)
+                given = replace(inner, **{key: left.pop(key) for key in below & left.keys()})
+            own[name] = given
+        known += own
+        made.append(replace(value, **own))
+    if left:
+        raise TypeError(f"{function}() takes no {min(left)!r}; known: {', '.join(sorted(known))}")
+    return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import threading
@@ -21,7 +20,7 @@ from paddlefcn.data.georeference import Georeference
 from paddlefcn.data.tiff_writer import TiffWriter
 from paddlefcn.deploy.options import POLYGON_ENDINGS, Wanted
 from paddlefcn.errors import DataError
-from paddlefcn.files import naming_errors, write_bytes, write_text
+from paddlefcn.files import json_text, naming_errors, write_bytes, write_text
 from paddlefcn.refine.map_units import MapTransform
 from paddlefcn.refine.polygons import geojson, labelme
 from paddlefcn.visualize import class_colours, colourize, overlay, tint, write_picture
@@ -59,7 +58,8 @@ class ImageFiles:
     ) -> None:
         """`write_labels` of bands [rows, width] from top to bottom, in the memory of one band."""
         height, width = size
-        self.stem.parent.mkdir(parents=True, exist_ok=True)
+        with naming_errors(self.stem.parent):
+            self.stem.parent.mkdir(parents=True, exist_ok=True)
         if georeference is None:
             _write_png_rows(self._path(".png"), bands, height, width, dtype, self.classes)
             return
@@ -129,7 +129,7 @@ class ImageFiles:
         else:
             place = Path(os.path.relpath(image, self.stem.parent)).as_posix()
             tree = labelme(labels, self.classes, place, simplify=wanted.simplify)
-        write_text(self._path(POLYGON_ENDINGS[wanted.polygons]), json.dumps(tree, ensure_ascii=False))
+        write_text(self._path(POLYGON_ENDINGS[wanted.polygons]), json_text(tree))
 
 
 def _write_png_rows(

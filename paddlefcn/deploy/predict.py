@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn import runtime
-from paddlefcn.deploy.options import EngineOptions, Request, Views
+from paddlefcn.deploy.options import EngineOptions, Request, Views, with_keywords
 from paddlefcn.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def predict(
     inference: Inference | None = None,
     request: Request | None = None,
     device: str | None = None,
+    **asked: Any,
 ) -> dict[str, Any]:
     """Predicts images with a trained network and writes what it finds.
 
@@ -38,12 +39,14 @@ def predict(
         request: what is written, refinement, tiles, whether to go on or to replace; see
             `deploy.options.Request`.
         device: "cpu", "gpu" or "gpu:N"; a GPU if there is one, if not given.
+        asked: fields of the request by their names: `tile=512, figure=True, overwrite=True`.
 
     Returns:
         What shares.json holds; `unreadable` names the images that could not be used.
 
     Raises:
         UserError: a recipe, weights or paths that cannot be right.
+        TypeError: a name in `asked` that a request does not have.
     """
     from paddlefcn import build
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
@@ -54,7 +57,8 @@ def predict(
     from paddlefcn.trained import load_trained
     from paddlefcn.weights import resolve_weights
 
-    request, inference = request or Request(), inference or WholeImage()
+    (request,) = with_keywords("predict", asked, request or Request())
+    inference = inference or WholeImage()
     request.check_views(isinstance(inference, WholeImage))
     keep_sources(output, [*given_paths(inputs), weights, config.file])
     found = find_inputs(inputs, output, request.endings)
@@ -62,7 +66,7 @@ def predict(
     build.validate(config)
     made_by = [config.to_yaml(), checksum(resolve_weights(weights)), inference.to_dict()]
     trained = load_trained(config, weights)
-    network = trained_network(trained, inference, request)
+    network = trained_network(trained, inference, request, len(found))
     return predict_files(network, found, output, request, made_by)
 
 
@@ -75,6 +79,7 @@ def infer(
     request: Request | None = None,
     engine: EngineOptions | None = None,
     device: str | None = None,
+    **asked: Any,
 ) -> dict[str, Any]:
     """Predicts images from an export alone; inputs, output, request and result as of `predict`.
 
@@ -84,6 +89,7 @@ def infer(
             given.
         engine: what runs the export.
         device: "cpu", "gpu" or "gpu:N"; a GPU if there is one and the engine is Paddle's, if not given.
+        asked: fields of views, request and engine by their names: `scales=(0.75, 1.0), tile=512, threads=2`.
     """
     from paddlefcn.deploy.deployment import CHECKSUM_FILE, DEPLOY_FILE, load_deployment
     from paddlefcn.deploy.inputs import find_inputs, given_paths, keep_sources
@@ -91,7 +97,9 @@ def infer(
     from paddlefcn.deploy.network import exported_network
     from paddlefcn.files import checksum
 
-    views, request, engine = views or Views(), request or Request(), engine or EngineOptions()
+    views, request, engine = with_keywords(
+        "infer", asked, views or Views(), request or Request(), engine or EngineOptions()
+    )
     request.check_views(views.once)
     deployment = load_deployment(model_dir)  # what is wrong with the folder is said before paddle is loaded
     if not (Path(model_dir) / CHECKSUM_FILE).is_file():

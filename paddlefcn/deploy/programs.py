@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import Tensor, nn
+from paddle.framework import in_dynamic_or_pir_mode
 
 from paddlefcn import runtime
 from paddlefcn.deploy.targets import Target
@@ -65,7 +66,25 @@ class _Program(nn.Layer):
         if self.outputs == "logits":
             return logits
         # over the last axis the values lie side by side: four times as fast
-        return paddle.argmax(paddle.transpose(logits, [0, 2, 3, 1]), axis=-1, dtype="int32")
+        return _argmax(paddle.transpose(logits, [0, 2, 3, 1]))
+
+
+def _argmax(x: Tensor) -> Tensor:
+    """[N, H, W, C] -> [N, H, W] int32; Paddle 3's own function cannot write the older format."""
+    if not hasattr(paddle, "pir_utils") or in_dynamic_or_pir_mode():
+        return paddle.argmax(x, axis=-1, dtype="int32")
+    from paddle.base.layer_helper import LayerHelper
+
+    helper = LayerHelper("arg_max")
+    labels = helper.create_variable_for_type_inference("int32")
+    attributes = {
+        "axis": -1,
+        "keepdims": False,
+        "flatten": False,
+        "dtype": paddle.base.core.VarDesc.VarType.INT32,
+    }
+    helper.append_op(type="arg_max", inputs={"X": x}, outputs={"Out": [labels]}, attrs=attributes)
+    return labels
 
 
 def _paddle(model: nn.Layer, target: Target, stem: Path, channels: int) -> dict[str, Path]:
@@ -80,13 +99,18 @@ def _paddle_int8(
 ) -> dict[str, Path]:
     """Convolutions in int8, scales by the largest absolute value.
 
-    In the format before Paddle 3, which oneDNN's int8 passes read.
+    In the format before Paddle 3, which oneDNN's int8 passes read. What sees the image stays in fp32: images
+    are negative too, and Paddle's kernel for signed inputs gives other values (a third of the pixels of a
+    CamVid network changed their class; without that layer one in eighty).
     """
     from paddle.quantization import PTQ, QuantConfig
     from paddle.quantization.observers import AbsmaxObserver
 
     config = QuantConfig(activation=None, weight=None)
-    config.add_type_config(nn.Conv2D, activation=AbsmaxObserver(), weight=AbsmaxObserver())
+    for layer in model.sublayers():
+        if isinstance(layer, nn.Conv2D) and layer.weight.shape[1] * layer._groups != channels:
+            name = layer.full_name()
+            config.add_name_config(name, activation=AbsmaxObserver(), weight=AbsmaxObserver())
     with _export_form(model), paddle.no_grad():
         program = _Program(model, target.outputs)
         program.eval()
@@ -193,11 +217,28 @@ def _spec(channels: int) -> Any:
 
 @contextlib.contextmanager
 def _export_form(model: nn.Layer) -> Iterator[None]:
+    """Layers in their export form, and no dropout: as an operation that does nothing it would part the
+    convolutions on both sides of it, of which oneDNN then runs one in fp32 instead of bfloat16."""
+    dropped = [
+        (parent, name, layer)
+        for parent in model.sublayers(include_self=True)
+        for name, layer in parent.named_children()
+        if isinstance(layer, (nn.Dropout, nn.Dropout2D)) and _changes_nothing(layer)
+    ]
     use_export_form(model, True)
+    for parent, name, _ in dropped:
+        setattr(parent, name, nn.Identity())
     try:
         yield
     finally:
+        for parent, name, layer in dropped:
+            setattr(parent, name, layer)
         use_export_form(model, False)
+
+
+def _changes_nothing(dropout: nn.Layer) -> bool:
+    """In eval mode; the other mode scales there what training left as it was."""
+    return not dropout.training and getattr(dropout, "mode", "upscale_in_train") == "upscale_in_train"
 
 
 @contextlib.contextmanager

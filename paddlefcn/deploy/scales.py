@@ -19,14 +19,14 @@ class AveragedScales:
         flip: whether each size is also seen mirrored left to right.
 
     Raises:
-        UserError: no scale, or one that is not a number above 0.
+        UserError: no scale, or one that is not 0.001 to 100.
     """
 
     def __init__(
         self, run: Callable[[np.ndarray], np.ndarray], scales: Sequence[float] = (1.0,), flip: bool = False
     ) -> None:
-        if not scales or not all(0 < scale < float("inf") for scale in scales):
-            raise UserError(f"--multi-scale: scales {list(scales)} must be numbers above 0")
+        if not scales or not all(0.001 <= scale <= 100 for scale in scales):
+            raise UserError(f"--multi-scale: scales {list(scales)} must be numbers of 0.001 to 100")
         self.run, self.scales, self.flip = run, tuple(float(scale) for scale in scales), flip
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:

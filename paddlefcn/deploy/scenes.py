@@ -59,7 +59,8 @@ class TiledImages:
         """
         network, classes, options = self.network, self.network.classes, self.network.refinement.options
         files = ImageFiles(self.folder / item.name, classes, self.wanted)
-        files.stem.parent.mkdir(parents=True, exist_ok=True)
+        with naming_errors(files.stem.parent):
+            files.stem.parent.mkdir(parents=True, exist_ok=True)
         with open_scene(item.file, max_pixels=network.max_pixels) as scene:
             transform = MapTransform.from_georeference(scene.georeference)
             smallest = options.min_area.pixels(transform) if options.min_area is not None else 0.0

@@ -94,7 +94,7 @@ class WholeImages:
     def _run(self, group: list[_Image]) -> list[_Image]:
         try:
             scores = self.network.run(np.stack([image.prepared for image in group]))
-        except (DataError, MemoryError) as error:
+        except (DataError, MemoryError, RuntimeError) as error:  # an engine may not take an image of one row
             for image in group:
                 image.error = failure(image.item.file, error)["error"]
             return group

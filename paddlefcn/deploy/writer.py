@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -36,7 +36,7 @@ from paddlefcn.deploy.predictor import Predictor
 from paddlefcn.deploy.programs import OPSET, write_program
 from paddlefcn.deploy.targets import Scoring, Target
 from paddlefcn.errors import ConfigError, OutputError, RunError
-from paddlefcn.files import checksum, naming_errors
+from paddlefcn.files import checksum, naming_errors, naming_full_disk
 from paddlefcn.inference import eval_mode
 from paddlefcn.label_maps import label_map
 
@@ -97,6 +97,7 @@ def write_export(
     *,
     target: Target | None = None,
     examples: Examples | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes program, parameters and deploy.yaml; checks them before `folder` is there.
 
@@ -111,6 +112,7 @@ def write_export(
         on_parity: called with each engine's figures, and with the line of the scores, as they come.
         target: format, precision and outputs; Paddle, fp32, logits if not given.
         examples: of a data set; int8 needs them.
+        more: what deploy.yaml shall hold beside the rest.
 
     Returns:
         What deploy.yaml holds.
@@ -127,7 +129,7 @@ def write_export(
         hidden.mkdir(parents=True)
     say = on_parity or (lambda found: None)
     try:
-        with eval_mode(model), naming_errors(folder):
+        with eval_mode(model), naming_full_disk(hidden), naming_errors(folder):
             calibration = (
                 [deployment.preprocess(image)[None] for image in examples.images] if examples else []
             )
@@ -138,10 +140,10 @@ def write_export(
             _write_deploy_file(hidden, _tree(written, [], None))
             figures = prove(model, deployment, hidden, target, examples, say)
             scores = _scores(model, deployment, hidden, target, examples, say)
-        tree = _tree(written, figures, scores)
-        with naming_errors(folder):
-            _write_deploy_file(hidden, tree)
-            _put_in_place(hidden, folder)
+            tree = {**_tree(written, figures, scores), **(more or {})}
+            with naming_full_disk(hidden), naming_errors(folder):
+                _write_deploy_file(hidden, tree)
+                _put_in_place(hidden, folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return tree

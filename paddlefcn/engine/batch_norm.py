@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics, measured again: averaged weights do not go with averaged statistics."""
+"""BatchNorm beyond one batch: statistics over all ranks, and running statistics measured again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,27 @@ if TYPE_CHECKING:
     from paddlefcn.data.loader import Batch
 
 
+def synchronise(model: nn.Layer, ranks: Ranks = ALONE) -> None:
+    """Several ranks on GPUs take the statistics of a batch over all of them. Names and weights stay.
+
+    On a CPU paddle has no such BatchNorm: statistics are each rank's own (`statistics_apart` tells).
+    """
+    if ranks.size > 1 and paddle.get_device().startswith("gpu"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def statistics_apart(model: nn.Layer, ranks: Ranks = ALONE) -> bool:
+    """Whether a BatchNorm that is trained sees a rank's part of a step alone."""
+    found = (layer for layer in model.sublayers() if _is_measured(layer))
+    return ranks.size > 1 and any(not isinstance(layer, nn.SyncBatchNorm) for layer in found)
+
+
 @paddle.no_grad()
 def measure_statistics(model: nn.Layer, batches: Iterable[Batch], ranks: Ranks = ALONE) -> None:
     """Sets mean and variance of every BatchNorm that is trained to their average over the batches.
 
-    (Izmailov et al., UAI 2018, section 3.2). Dropout is off; over several ranks the averages are averaged.
+    Averaged weights do not go with averaged statistics (Izmailov et al., UAI 2018, section 3.2). Dropout is
+    off; over several ranks the averages are averaged.
     """
     found = {name: layer for name, layer in model.named_sublayers() if _is_measured(layer)}
     if not found:

@@ -35,9 +35,10 @@ class State:
         iteration: optimisation steps done.
         evaluated: the last iteration that was evaluated.
         best_score, best_iteration: the best evaluation of this stage so far (None before the first).
-        skipped: steps left out because their loss was not finite.
+        skipped: steps left out because their loss or gradients were not finite.
         stage: the stage whose network this is, from 1.
         step_images: images a step, over all batches and ranks; 0 where an earlier version wrote none.
+        lines, lines_sha256: of metrics.jsonl so far; 0 and "" where an earlier version wrote none.
     """
 
     iteration: int = 0
@@ -47,6 +48,8 @@ class State:
     skipped: int = 0
     stage: int = 1
     step_images: int = 0
+    lines: int = 0
+    lines_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import paddle
 
 from paddlefcn.engine.averaging import Average
@@ -15,10 +17,10 @@ from paddlefcn.engine.freezing import training_mode
 from paddlefcn.engine.history import ends_early, scores_of
 from paddlefcn.engine.interrupt import Interrupted, Interrupts
 from paddlefcn.engine.progress import TrainingProgress
-from paddlefcn.engine.records import Records
+from paddlefcn.engine.records import LINES, Records
 from paddlefcn.engine.step import StepResult, TrainStep
 from paddlefcn.engine.validation import Validation
-from paddlefcn.errors import RunError
+from paddlefcn.errors import RunError, UserError
 from paddlefcn.metrics import SCORES, Scores
 from paddlefcn.optim import Schedule, load_optimizer_state, optimizer_state
 from paddlefcn.optim.schedules import Score
@@ -100,7 +102,7 @@ class Loop:
         """Trains to the end of the plan; returns 0, or 130 / 143 when a signal stopped it.
 
         Raises:
-            RunError: the loss is not finite, or a file could not be written.
+            RunError: a loss or gradient is not finite, or a file could not be written.
             DataError: an image or mask that stops the run.
         """
         plan, state, ranks = self.plan, self.state, self.step.ranks
@@ -116,7 +118,12 @@ class Loop:
                 learning_rate = self.schedule(iteration - plan.start, self.scores())
                 paddle.seed(_seed(plan.seed, iteration))  # dropout follows from the iteration alone
                 taken = (self.progress.waited(batches) for _ in range(self.step.accumulate))
-                result = self.step(taken, learning_rate)
+                try:
+                    result = self.step(taken, learning_rate)
+                except (UserError, RunError):  # batches come before everything else: nothing has changed
+                    if ranks.size == 1:
+                        self._keep_iterations()
+                    raise
                 self._note(result, iteration, learning_rate)
                 self.average.update(iteration - plan.start)
                 state.iteration = iteration
@@ -143,7 +150,7 @@ class Loop:
         return ends_early(self.scores(), self.plan.early_stop)
 
     def _note(self, result: StepResult, iteration: int, learning_rate: float) -> None:
-        """Writes a step down; one whose loss was not finite counts against the allowed ones."""
+        """Writes a step down; one that was not taken counts against the allowed ones."""
         loss = result.loss if result.is_finite else None
         if loss is None:
             self._skip(result, iteration, learning_rate)
@@ -157,24 +164,36 @@ class Loop:
 
     def _skip(self, result: StepResult, iteration: int, learning_rate: float) -> None:
         facts = f"learning rate {learning_rate:.3g}, batch: {', '.join(result.names)}"
-        where = f"loss is {result.loss} at iteration {iteration} ({facts})"
-        self.state.skipped += 1
-        if self.state.skipped > self.plan.allowed_skips:
-            mend = "lower schedule.learning_rate or look at these files"
+        what = "a gradient is not finite" if math.isfinite(result.loss) else f"loss is {result.loss}"
+        where = f"{what} at iteration {iteration} ({facts})"
+        if self.state.skipped >= self.plan.allowed_skips:
+            self._keep_iterations()
+            mend = (
+                "look at these files, allow train.on_nan, or start a new run with a lower "
+                "schedule.learning_rate"
+            )
             raise RunError(f"{where}; {self._last_good()}; {mend}")
+        self.state.skipped += 1
         allowed = f"{self.state.skipped} of {self.plan.allowed_skips} allowed"
         self.progress.say(f"{where}; step left out ({allowed})")
+
+    def _keep_iterations(self) -> None:
+        """A checkpoint of the last whole iteration, before a step that could not be taken stops the run."""
+        name = f"iter_{self.state.iteration}"
+        if self.state.iteration > self.plan.start and (not self.last_saved or self.last_saved.name != name):
+            self.save()
 
     def _last_good(self) -> str:
         return f"last good checkpoint: {self.last_saved}" if self.last_saved else "no checkpoint yet"
 
-    def _check_weights(self) -> None:
-        """A step can spoil the weights while its own loss was finite: such weights are no checkpoint."""
-        for name, value in self.model.state_dict().items():
-            if not bool(paddle.isfinite(value).all()):
+    def _check_finite(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """A step can spoil weights or momenta while its own loss was finite: that is no checkpoint."""
+        for name, value in arrays.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise RunError(
                     f"{name} is not finite after iteration {self.state.iteration} (learning rate "
-                    f"{self.step.optimizer.get_lr():.3g}); {self._last_good()}; lower schedule.learning_rate"
+                    f"{self.step.optimizer.get_lr():.3g}); {self._last_good()}; start a new run with a lower "
+                    "schedule.learning_rate"
                 )
 
     def _evaluate(self, interrupts: Interrupts) -> None:
@@ -198,6 +217,7 @@ class Loop:
             state.iteration, {row.name: row.iou for row in result.scores.per_class}
         )
         score = scores[self.plan.best]
+        self._note_records()
         is_best = score is not None and (state.best_score is None or score > state.best_score)
         if is_best:
             state.best_score, state.best_iteration = score, state.iteration
@@ -215,19 +235,26 @@ class Loop:
         """Writes a checkpoint of the state as it is.
 
         Raises:
-            RunError: a weight is not finite, or the disk is full.
+            RunError: a value is not finite, or the disk is full.
         """
-        self.records.sync()
+        self._note_records()
         with self.progress.paused():
-            self._check_weights()
-            self.last_saved = self.checkpoints.save(self.state, *self._arrays())
+            weights, training = self._arrays()
+            self._check_finite({**weights, **training})
+            self.last_saved = self.checkpoints.save(self.state, weights, training)
+
+    def _note_records(self) -> None:
+        """The state says which lines of metrics.jsonl belong to it; they outlive what it outlives."""
+        self.records.sync()
+        self.state.lines, self.state.lines_sha256 = self.records.extent()
 
     def _arrays(self) -> tuple[dict[str, Any], dict[str, Any]]:
         weights, raw = model_arrays(self.model, self.average)
         # Paddle 2 takes loaded momenta in with the first step, and until then says it has none
         slots = optimizer_state(self.step.optimizer, self.model) if self._slots is None else self._slots
         scale = {f"amp/{name}": value for name, value in self.step.precision.arrays().items()}
-        return weights, {**raw, **{f"optim/{name}": value for name, value in slots.items()}, **scale}
+        slots = {f"optim/{name}": value for name, value in slots.items()}
+        return weights, {**raw, **slots, **scale, LINES: self.records.line_sums()}
 
 
 def _seed(seed: int, iteration: int) -> int:

@@ -25,6 +25,11 @@ class Precision:
         self.name: Name = "fp32" if self.note else name
         self._scaler = paddle.amp.GradScaler(enable=self.name == "fp16")
 
+    @property
+    def leaves_out_overflows(self) -> bool:
+        """Whether `update` itself looks at the gradients and takes no step where they are not finite."""
+        return self.name == "fp16"
+
     def forward(self) -> AbstractContextManager[Any]:
         """The context of a forward pass."""
         kind = _TYPES.get(self.name, "float16")

@@ -9,40 +9,80 @@ Lines are written unbuffered: what could not be written is an error at that line
 
 from __future__ import annotations
 
+import array
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from paddlefcn.data.images import read_image
 from paddlefcn.engine.history import is_evaluation
 from paddlefcn.engine.visual_log import VisualLog
 from paddlefcn.errors import DataError, OutputError, RunError
-from paddlefcn.files import naming_errors, write_text
+from paddlefcn.files import naming_errors, write_bytes
 from paddlefcn.visualize import write_picture
 
+if TYPE_CHECKING:
+    from paddlefcn.engine.checkpoint import Checkpoint
+
 Record = dict[str, Any]
+LINES = "records/lines"  # of a checkpoint's arrays: a checksum for each line of metrics.jsonl so far
 _PREVIEW = re.compile(r"iter_(\d+)_(\d+)\.png")
 
 
 def read_records(path: Path) -> list[Record]:
     """The complete lines of a JSON-lines file; a last line torn by a kill is left out."""
+    return [record for record, _ in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> list[tuple[Record, bytes]]:
+    """`read_records` with the lines as they stand in the file, their ends included."""
     if not path.exists():
         return []
     records = []
     for line in path.read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and isinstance(record.get("iter"), int):
-            records.append(record)
+            records.append((record, line + b"\n"))
     return records
+
+
+def check_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
+    """Whether metrics.jsonl begins with the lines that stood there when a checkpoint was written.
+
+    What a schedule, an early stop and the curves go by is read from it. Returns what to tell the user.
+
+    Raises:
+        DataError: a line was changed, removed or put in; names the first.
+    """
+    state, sums = checkpoint.state, checkpoint.training.get(LINES, ())
+    if not state.lines_sha256:
+        return []  # an earlier version's
+    if not path.exists():
+        return [f"{path} is gone: the records begin anew after iteration {state.iteration}"]
+    lines = [line + b"\n" for line in path.read_bytes().split(b"\n")[:-1]][: state.lines]
+    if hashlib.sha256(b"".join(lines)).hexdigest() == state.lines_sha256:
+        return []
+    same = itertools.takewhile(lambda pair: zlib.crc32(pair[0]) == pair[1], zip(lines, sums))
+    number = sum(1 for _ in same) + 1
+    what = f"line {number} is not as the run wrote it" if number <= len(lines) else f"line {number} is gone"
+    raise DataError(
+        f"{path}: {what} before {checkpoint.folder}; put it back, or remove the whole file to go on without "
+        "these records"
+    )
 
 
 class Records:
@@ -61,18 +101,23 @@ class Records:
     ) -> None:
         self.folder, self.log_iters, self.writes = folder, log_iters, writes
         self.stage: str | None = None
-        self.metrics = [
-            record
-            for record in read_records(folder / "metrics.jsonl")
+        metrics = [
+            (record, line)
+            for record, line in _read_lines(folder / "metrics.jsonl")
             if record["iter"] < upto or (record["iter"] == upto and (evaluated or not is_evaluation(record)))
         ]
+        self.metrics = [record for record, _ in metrics]
+        self._sums, self._digest = array.array("L"), hashlib.sha256()
+        for _, line in metrics:
+            self._count(line)
         self.evaluations = [record for record in self.metrics if is_evaluation(record)]
-        timing = [r for r in read_records(folder / "timing.jsonl") if r["iter"] <= upto]
-        self.class_scores = [
-            record
-            for record in read_records(folder / "class_scores.jsonl")
+        timing = [pair for pair in _read_lines(folder / "timing.jsonl") if pair[0]["iter"] <= upto]
+        class_scores = [
+            (record, line)
+            for record, line in _read_lines(folder / "class_scores.jsonl")
             if record["iter"] < upto or (record["iter"] == upto and evaluated)
         ]
+        self.class_scores = [record for record, _ in class_scores]
         self._window: list[Record] = []
         self._metrics: Any
         self._timing: Any
@@ -81,9 +126,8 @@ class Records:
         if not writes:
             self._metrics = self._timing = self._class_scores = self._vdl = Nothing()
             return
-        _write_lines(folder / "metrics.jsonl", self.metrics)
-        _write_lines(folder / "timing.jsonl", timing)
-        _write_lines(folder / "class_scores.jsonl", self.class_scores)
+        for name, kept in (("metrics", metrics), ("timing", timing), ("class_scores", class_scores)):
+            write_bytes(folder / f"{name}.jsonl", b"".join(line for _, line in kept))
         self._metrics = Lines(folder / "metrics.jsonl")
         self._timing = Lines(folder / "timing.jsonl")
         self._class_scores = Lines(folder / "class_scores.jsonl")
@@ -91,7 +135,7 @@ class Records:
         self._vdl = VisualLog(folder / "vdl", display_name=folder.name)
         for record in self.metrics:
             self._show(record)
-        for record in timing:
+        for record, _ in timing:
             self._show_timing(record)
         self._show_previews({record["iter"] for record in self.evaluations})
 
@@ -110,8 +154,22 @@ class Records:
         self.metrics.append(record)
         if is_evaluation(record):
             self.evaluations.append(record)
-        self._metrics.append(_line(record))
+        line = _line(record)
+        self._metrics.append(line)
+        self._count(line.encode("utf-8", "replace"))
         self._show(record)
+
+    def _count(self, line: bytes) -> None:
+        self._sums.append(zlib.crc32(line))
+        self._digest.update(line)
+
+    def extent(self) -> tuple[int, str]:
+        """How many lines metrics.jsonl has, and their SHA-256: `check_lines` compares them on a resume."""
+        return len(self._sums), self._digest.copy().hexdigest()
+
+    def line_sums(self) -> np.ndarray:
+        """A checksum for each of these lines: [lines] uint32."""
+        return np.array(self._sums, np.uint32)
 
     def write_class_scores(self, iteration: int, iou: Mapping[str, float | None]) -> None:
         """Adds the IoU of each class at an evaluation: one line of class_scores.jsonl."""
@@ -177,10 +235,6 @@ class Records:
 
 def _line(record: Record) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write_lines(path: Path, records: Iterable[Record]) -> None:
-    write_text(path, "".join(_line(record) for record in records))
 
 
 class Nothing:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paddle
 
 from paddlefcn.engine.distillation import Guide, no_guide
 from paddlefcn.engine.precision import Precision
 from paddlefcn.engine.ranks import ALONE, Ranks
+from paddlefcn.layers import BATCH_NORMS
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """The loss of a step (over all its batches and ranks) and the samples that were in it here."""
+    """The loss of a step (over all its batches and ranks) and the samples that were in it here.
+
+    `overflows`: the loss may be finite, its gradients are not.
+    """
 
     loss: float
     names: list[str]
+    overflows: bool = False
 
     @property
     def is_finite(self) -> bool:
-        """Whether the step was taken; a step whose loss is not finite leaves the network as it was."""
-        return math.isfinite(self.loss)
+        """Whether the step was taken; one whose loss or gradients are not finite leaves all as it was."""
+        return math.isfinite(self.loss) and not self.overflows
 
 
 class TrainStep:
@@ -43,7 +48,6 @@ class TrainStep:
         precision: of the forward pass.
         guide: adds a teacher's part to the loss of a batch.
         ranks: the processes that take the step together, each with batches of its own.
-        keeps_statistics: put BatchNorm's running values back after a step that was not taken.
         mark: called with "forward", "backward" and "update" as each is done, for whoever times them.
     """
 
@@ -57,19 +61,22 @@ class TrainStep:
         precision: Precision | None = None,
         guide: Guide = no_guide,
         ranks: Ranks = ALONE,
-        keeps_statistics: bool = False,
         mark: Callable[[str], None] = lambda phase: None,
     ) -> None:
         self.model, self.losses, self.optimizer = model, losses, optimizer
-        self.accumulate, self.keeps_statistics, self.mark = accumulate, keeps_statistics, mark
+        self.accumulate, self.mark = accumulate, mark
         self.precision, self.ranks = precision or Precision(), ranks
         self.guide = guide
         self._parallel = ranks.wrap(model, uses_all=losses.uses_all_outputs)
+        self._trained = [value for value in model.parameters() if not value.stop_gradient]
+        norms = [layer for layer in model.sublayers() if isinstance(layer, BATCH_NORMS)]
+        # running values, which every forward pass changes
+        self._running = [layer.state_dict()[key] for layer in norms for key in ("_mean", "_variance")]
 
     def __call__(self, batches: Iterable[Batch], learning_rate: float) -> StepResult:
-        """Takes a step of `learning_rate` over `accumulate` batches, unless their loss is not finite."""
+        """Takes a step of `learning_rate` over `accumulate` batches, if loss and gradients are finite."""
         self.optimizer.set_lr(learning_rate)
-        statistics = self._statistics()
+        statistics = [value.clone() for value in self._running]
         # what the losses divide by is counted over the whole step before its first backward pass
         parts = [(batch, paddle.to_tensor(batch.label)) for batch in batches]
         own = [self.losses.divisors(label) for _, label in parts]
@@ -89,18 +96,24 @@ class TrainStep:
             total += loss.item()
             names += batch.names
             self.mark("backward")
-        result = StepResult(self.ranks.sum([total])[0], names)
+        total, overflows = self.ranks.sum([total, float(self._overflow())])
+        result = StepResult(total, names, overflows > 0)
         if result.is_finite:
             self.precision.update(self.optimizer)
         else:
-            for buffer, value in statistics:  # the forward pass has spoilt BatchNorm's running values
-                buffer.set_value(value)
+            for value, before in zip(self._running, statistics):
+                value.set_value(before)
         self.optimizer.clear_grad(set_to_zero=False)  # zeroed gradients would be kept, and added to
         self.mark("update")
         return result
 
-    def _statistics(self) -> list[tuple[Any, Any]]:
-        if not self.keeps_statistics:
-            return []
-        # not `buffers()`: BatchNorm's running values are parameters that no gradient reaches
-        return [(value, value.clone()) for value in self.model.state_dict().values() if value.stop_gradient]
+    @paddle.no_grad()
+    def _overflow(self) -> bool:
+        """Whether a gradient is not finite, which would spoil the weights for good."""
+        if self.precision.leaves_out_overflows:
+            return False
+        gradients = [value.grad for value in self._trained if value.grad is not None]
+        # a sum shows what is not finite at a fraction of the price; it can be too large itself
+        if not gradients or math.isfinite(paddle.add_n([value.sum() for value in gradients]).item()):
+            return False
+        return not all(bool(paddle.isfinite(value).all()) for value in gradients)

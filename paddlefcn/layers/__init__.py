@@ -7,11 +7,12 @@ from paddlefcn.layers.blocks import (
     NORMS,
     CeilMaxPool,
     ConvBNReLU,
+    Join,
     SeparableConvBNReLU,
     convolution,
 )
 from paddlefcn.layers.export_form import use_export_form
-from paddlefcn.layers.resizing import AdaptiveMean, Resize, WindowMean
+from paddlefcn.layers.resizing import AdaptiveMean, Resize, WindowMean, add_resized
 from paddlefcn.layers.sizes import crop_like, spatial_size
 from paddlefcn.layers.unpooling import IndexedMaxPool, Unpool
 from paddlefcn.layers.upsampling import UPSAMPLE_MODES, Upsample, bilinear_kernel
@@ -24,11 +25,13 @@ __all__ = [
     "CeilMaxPool",
     "ConvBNReLU",
     "IndexedMaxPool",
+    "Join",
     "Resize",
     "SeparableConvBNReLU",
     "Unpool",
     "Upsample",
     "WindowMean",
+    "add_resized",
     "bilinear_kernel",
     "convolution",
     "crop_like",

@@ -103,20 +103,36 @@ class SeparableConvBNReLU(nn.Layer):
     """3x3 depthwise and 1x1 convolution, BatchNorm behind both: ``[N,in,H,W] -> [N,out,H,W]``."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, dilation: int = 1, inner_relu: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        dilation: int = 1,
+        inner_relu: bool = True,
+        inner_norm: bool = True,
     ) -> None:
-        """``inner_relu``: whether ReLU follows the depthwise convolution too, as in DeepLab's own code."""
+        """``inner_relu``: whether ReLU follows the depthwise convolution too, as in DeepLab's own code.
+
+        ``inner_norm``: whether BatchNorm does.
+        """
         super().__init__()
         self.depthwise = convolution(
             in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False
         )
-        self.bn = nn.BatchNorm2D(in_channels)
+        self.bn = nn.BatchNorm2D(in_channels) if inner_norm else nn.Identity()
         self.pointwise = ConvBNReLU(in_channels, out_channels, 1)
         self.inner_relu = inner_relu
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = self.bn(self.depthwise(x))
         return self.pointwise(F.relu(x) if self.inner_relu else x)
+
+
+class Join(nn.Layer):
+    """Maps of one size, channels behind channels: ``[N,C1,H,W], [N,C2,H,W], ... -> [N,C1+C2+...,H,W]``."""
+
+    def forward(self, *maps: paddle.Tensor) -> paddle.Tensor:
+        return paddle.concat(list(maps), axis=1)
 
 
 class CeilMaxPool(nn.Layer):

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from paddlefcn.backbones import BACKBONES
+from paddlefcn.models.backbone_unet import BackboneUNet, BackboneUNetPlusPlus
 from paddlefcn.models.base import SegmentationModel
+from paddlefcn.models.ddrnet import DDRNet
+from paddlefcn.models.deeplabv1 import DeepLabV1
+from paddlefcn.models.deeplabv2 import DeepLabV2
 from paddlefcn.models.deeplabv3 import DeepLabV3
 from paddlefcn.models.deeplabv3plus import DeepLabV3Plus
 from paddlefcn.models.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
@@ -22,6 +26,7 @@ from paddlefcn.models.published_fcn import (
     PublishedFCN32s,
     published,
 )
+from paddlefcn.models.refinenet import LightRefineNet, RefineNet
 from paddlefcn.models.segnet import SegNet
 from paddlefcn.models.unet import UNet
 from paddlefcn.models.unet_plusplus import UNetPlusPlus
@@ -36,11 +41,18 @@ MODELS: dict[str, type[SegmentationModel]] = {
     "PublishedFCN8s": PublishedFCN8s,
     "PublishedFCN8sAtOnce": PublishedFCN8sAtOnce,
     "FCNAlexNet": FCNAlexNet,
+    "BackboneUNet": BackboneUNet,
+    "BackboneUNetPlusPlus": BackboneUNetPlusPlus,
+    "DDRNet": DDRNet,
+    "DeepLabV1": DeepLabV1,
+    "DeepLabV2": DeepLabV2,
     "DeepLabV3": DeepLabV3,
     "DeepLabV3Plus": DeepLabV3Plus,
     "FCNHead": FCNHead,
     "LRASPP": LRASPP,
+    "LightRefineNet": LightRefineNet,
     "PSPNet": PSPNet,
+    "RefineNet": RefineNet,
     "SegNet": SegNet,
     "UNet": UNet,
     "UNetPlusPlus": UNetPlusPlus,
@@ -81,6 +93,11 @@ def resolve(
 __all__ = [
     "LRASPP",
     "MODELS",
+    "BackboneUNet",
+    "BackboneUNetPlusPlus",
+    "DDRNet",
+    "DeepLabV1",
+    "DeepLabV2",
     "DeepLabV3",
     "DeepLabV3Plus",
     "FCN8s",
@@ -89,11 +106,13 @@ __all__ = [
     "FCN32s",
     "FCNAlexNet",
     "FCNHead",
+    "LightRefineNet",
     "PSPNet",
     "PublishedFCN8s",
     "PublishedFCN8sAtOnce",
     "PublishedFCN16s",
     "PublishedFCN32s",
+    "RefineNet",
     "SegNet",
     "SegmentationModel",
     "UNet",

@@ -23,6 +23,8 @@ class SegmentationModel(nn.Layer):
     """What the model needs its backbone to be built with."""
     backbone_defaults: ClassVar[Mapping[str, Any]] = {}
     """What the paper builds the backbone with, where a config does not say and the backbone takes it."""
+    margin: ClassVar[int] = 0
+    """Pixels around the image that its backbone's maps cover, and that it crops."""
     smallest: ClassVar[Mapping[str, Any]]
     """The smallest `model` section, backbone included, with which the tests of every model run."""
 
@@ -30,8 +32,14 @@ class SegmentationModel(nn.Layer):
     """What each output's loss counts when the recipe gives no weights, the main output first."""
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
-        """Keep the backbone; ValueError unless there is a class."""
+        """Keep the backbone; ValueError unless there is a class and the maps lie on the image."""
         super().__init__()
+        reach = max(found.margin for found in backbone.maps)
+        if reach and not self.margin:
+            raise ValueError(
+                f"backbone {type(backbone).__name__}: its maps reach {reach} pixels beyond the image, which "
+                "the published FCN alone crop; set model.padding: reference on FCN, or take another backbone"
+            )
         if num_classes < 1:
             raise ValueError(f"num_classes: got {num_classes}, expected at least 1")
         self.backbone = backbone

@@ -41,6 +41,9 @@ class DeepLabV3Plus(SegmentationModel):
         rates: Sequence[int] | None = None,
         separable: bool = True,
         inner_relu: bool = True,
+        inner_norm: bool = True,
+        encoder_convolution: bool = False,
+        decoder_convolutions: int = 2,
         dropout: float = 0.1,
         align_corners: bool = False,
     ) -> None:
@@ -50,33 +53,46 @@ class DeepLabV3Plus(SegmentationModel):
         low_level, low_level_channels: the finer map by name (None: the deepest of stride 4), and to what its
             channels are reduced (section 4.1, table 1).
         separable: whether 3x3 convolutions of pyramid and decoder are depthwise separable, as published for
-            Xception (section 4.3); inner_relu: whether ReLU stands between their two steps.
+            Xception (section 4.3); inner_relu, inner_norm: whether ReLU, BatchNorm stand between its steps.
+        encoder_convolution: one more 3x3 behind the pyramid. decoder_convolutions: so many 3x3 behind the
+            finer map (section 4.1: 2). segmentation_models.pytorch has true and 1.
         dropout: behind the pyramid. align_corners: of every resizing.
         """
         super().__init__(backbone, num_classes)
         check_width("channels", channels, 256)
         check_width("low_level_channels", low_level_channels, 48)
         check_dropout(dropout)
+        if not 1 <= decoder_convolutions <= 8:
+            raise ValueError(f"decoder_convolutions: got {decoder_convolutions}, expected 1 to 8")
         low = backbone.deepest(4) if low_level is None else backbone.map(low_level)
         deep = backbone.last
         self.taps = (low.name, deep.name)
         rates = atrous_rates(rates, deep)
         self.aspp = ASPP(
-            deep.channels, channels, rates, separable=separable, inner_relu=inner_relu, dropout=dropout
+            deep.channels,
+            channels,
+            rates,
+            separable=separable,
+            inner_relu=inner_relu,
+            inner_norm=inner_norm,
+            dropout=dropout,
         )
         self.reduce = ConvBNReLU(low.channels, low_level_channels, 1)
-        self.decoder = nn.LayerList()
-        for before in (channels + low_level_channels, channels):
-            if separable:
-                self.decoder.append(SeparableConvBNReLU(before, channels, inner_relu=inner_relu))
-            else:
-                self.decoder.append(ConvBNReLU(before, channels, 3))
+
+        def block(before: int) -> nn.Layer:
+            if not separable:
+                return ConvBNReLU(before, channels, 3)
+            return SeparableConvBNReLU(before, channels, inner_relu=inner_relu, inner_norm=inner_norm)
+
+        self.encoder_block = block(channels) if encoder_convolution else nn.Identity()
+        widths = [channels + low_level_channels] + [channels] * (decoder_convolutions - 1)
+        self.decoder = nn.LayerList([block(before) for before in widths])
         self.score = convolution(channels, num_classes, 1)
         self.resize = Resize(align_corners=align_corners)
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         low, deep = self.backbone(image, self.taps)
-        encoded = self.aspp(deep)
+        encoded = self.encoder_block(self.aspp(deep))
         low = self.reduce(low)
         x = paddle.concat([self.resize(encoded, low), low], axis=1)
         for block in self.decoder:

@@ -192,7 +192,7 @@ class FCN8sAtOnce(FCN8s):
 
 
 def _check_backbone(model: FCN, backbone: Backbone) -> None:
-    """ValueError unless there are maps of the model's strides, and they lie on the image."""
+    """ValueError unless there are maps of the model's strides."""
     name, kind = type(backbone).__name__, type(model).__name__
     if not backbone.has(*model.strides):
         there = ", ".join(str(stride) for stride in sorted({found.stride for found in backbone.maps}))
@@ -200,11 +200,6 @@ def _check_backbone(model: FCN, backbone: Backbone) -> None:
         raise ValueError(
             f"backbone {name}: its maps have strides {there}, {kind} needs {needed}; set output_stride: 32 if"
             f" it has one, or take another model such as FCNHead"
-        )
-    if backbone.first(32).margin:
-        raise ValueError(
-            f"backbone {name}: its maps reach {backbone.first(32).margin} pixels beyond the image, which the"
-            f" published networks crop; set padding: reference, or take a backbone without padding"
         )
 
 

@@ -17,7 +17,7 @@ class FCNHead(SegmentationModel):
     """A 3x3 convolution to a quarter of the channels, then the score (torchvision's ``fcn_resnet50``).
 
     After Long, Shelhamer and Darrell, CVPR 2015, on a backbone of output stride 8. In training mode the
-    outputs are [main, auxiliary], the auxiliary one from an earlier map (PSPNet, section 3.3).
+    outputs are [main, auxiliary], the auxiliary one from an earlier map (PSPNet, section 4).
     """
 
     default_backbone = "ResNet50"

@@ -10,7 +10,7 @@ from paddle import nn
 from paddlefcn.errors import UserError
 from paddlefcn.layers import AdaptiveMean, ConvBNReLU, Resize, SeparableConvBNReLU, convolution
 
-# an auxiliary output counts 0.4, as PSPNet (section 3.3) found best, and DeepLab's libraries took over
+# an auxiliary output counts 0.4: PSPNet (section 5.2, table 2) found it best, others took it over
 AUXILIARY_WEIGHT = 0.4
 
 
@@ -43,17 +43,19 @@ class ASPP(nn.Layer):
         *,
         separable: bool = False,
         inner_relu: bool = True,
+        inner_norm: bool = True,
         image_pooling: bool = True,
         dropout: float = 0.1,
     ) -> None:
-        """``separable``, ``inner_relu``: dilated convolutions in two steps, with ReLU between them."""
+        """``separable``: dilated convolutions in two steps; with BatchNorm, and ReLU, between them or not."""
         super().__init__()
         blocks: list[nn.Layer] = [ConvBNReLU(in_channels, channels, 1)]
         for rate in rates:
             if separable:
-                blocks.append(
-                    SeparableConvBNReLU(in_channels, channels, dilation=rate, inner_relu=inner_relu)
+                block = SeparableConvBNReLU(
+                    in_channels, channels, dilation=rate, inner_relu=inner_relu, inner_norm=inner_norm
                 )
+                blocks.append(block)
             else:
                 blocks.append(ConvBNReLU(in_channels, channels, 3, dilation=rate))
         self.blocks = nn.LayerList(blocks)
@@ -88,17 +90,27 @@ class PyramidPooling(nn.Layer):
     Network", CVPR 2017, section 3.2, figure 3).
     """
 
-    def __init__(self, in_channels: int, bins: Sequence[int], *, align_corners: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        bins: Sequence[int],
+        *,
+        mean_norm: bool = True,
+        align_corners: bool = False,
+    ) -> None:
+        """``mean_norm``: whether BatchNorm follows the bin of 1 too, which sees one value of each image."""
         super().__init__()
         inner = max(1, in_channels // len(bins))
         self.means = nn.LayerList([AdaptiveMean(count) for count in bins])
-        self.blocks = nn.LayerList([ConvBNReLU(in_channels, inner, 1) for _ in bins])
+        self.blocks = nn.LayerList(
+            [ConvBNReLU(in_channels, inner, 1, batch_norm=mean_norm or count > 1) for count in bins]
+        )
         self.resize = Resize(align_corners=align_corners)
         self.out_channels = in_channels + inner * len(bins)
-        self.bins = list(bins)
+        self.normed_mean = mean_norm and 1 in bins
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if 1 in self.bins:
+        if self.normed_mean:
             check_batch(self, x, "the pyramid's bin of 1")
         levels = [x]
         for mean, block in zip(self.means, self.blocks):

@@ -38,10 +38,6 @@ class SegNet(SegmentationModel):
                 f"backbone {type(backbone).__name__}: SegNet puts values back where VGG's pools found them;"
                 " take VGG16, or another model such as UNet or DeepLabV3Plus"
             )
-        if backbone.first(2).margin:
-            raise ValueError(
-                "backbone VGG: padding: reference belongs to the published FCN; set padding: same"
-            )
         counts = (
             [len(names) for _, names, _ in reversed(backbone.stages)] if decoder is None else list(decoder)
         )

@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 
 from paddlefcn.backbones import Backbone, FeatureMap
-from paddlefcn.layers import ConvBNReLU, Resize, Upsample, convolution, crop_like
+from paddlefcn.layers import ConvBNReLU, Join, Resize, Upsample, convolution, crop_like
 from paddlefcn.models.base import SegmentationModel, check_dropout
 
 STRIDES = (1, 2, 4, 8, 16)
@@ -53,12 +53,13 @@ class UpBlock(nn.Layer):
         else:
             self.up = Resize(align_corners=align_corners)
         self.to_skip = upsample == "resize"
+        self.join = Join()
         self.conv1 = ConvBNReLU(skip + enlarged, channels, batch_norm=batch_norm)
         self.conv2 = ConvBNReLU(channels, channels, batch_norm=batch_norm)
 
     def forward(self, deep: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
         enlarged = self.up(deep, skip) if self.to_skip else crop_like(self.up(deep), skip)
-        return self.conv2(self.conv1(paddle.concat([skip, enlarged], axis=1)))
+        return self.conv2(self.conv1(self.join(skip, enlarged)))
 
 
 class UNet(SegmentationModel):

@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from paddlefcn.backbones import Backbone
-from paddlefcn.layers import ConvBNReLU, Resize, Upsample, convolution, crop_like
+from paddlefcn.layers import ConvBNReLU, Join, Resize, Upsample, convolution, crop_like
 from paddlefcn.models.base import SegmentationModel
 from paddlefcn.models.unet import stage_maps
 
@@ -30,12 +30,13 @@ class NestedBlock(nn.Layer):
                 else Upsample(deep, 2, align_corners=align_corners)
             )
             self.reduce = convolution(deep, channels, 1)
+        self.join = Join()
         self.conv1 = ConvBNReLU((before + 1) * channels, channels)
         self.conv2 = ConvBNReLU(channels, channels)
 
     def forward(self, deep: paddle.Tensor, row: list[paddle.Tensor]) -> paddle.Tensor:
         enlarged = self.up(deep, row[0]) if self.to_skip else crop_like(self.up(deep), row[0])
-        return self.conv2(self.conv1(paddle.concat([*row, self.reduce(enlarged)], axis=1)))
+        return self.conv2(self.conv1(self.join(*row, self.reduce(enlarged))))
 
 
 class UNetPlusPlus(SegmentationModel):

@@ -15,7 +15,7 @@ class Schedule:
     """The learning rate of each iteration (1, 2, …), after a warm-up that all schedules have.
 
     Args:
-        learning_rate: the rate that the recipe names, above 0.
+        learning_rate: the rate that the recipe names, above 0 and up to 1e100.
         total: iterations of the run.
         warmup_iters: for so many iterations the rate climbs in a straight line up to the schedule's own.
         warmup_ratio: where that line begins, as a share of the rate, 0 to 1.
@@ -24,7 +24,7 @@ class Schedule:
     def __init__(
         self, learning_rate: float, total: int, warmup_iters: int = 0, warmup_ratio: float = 0.0
     ) -> None:
-        if not learning_rate > 0 or not math.isfinite(learning_rate):
+        if not 0 < learning_rate <= 1e100:
             raise ValueError(f"learning_rate {learning_rate}: expected a number above 0")
         if warmup_iters < 0:
             raise ValueError(f"warmup_iters {warmup_iters}: expected 0 or more")

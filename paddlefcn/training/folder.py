@@ -48,7 +48,7 @@ def claim(save_dir: Path, existing: Path | None, overwrite: bool, inputs: Sequen
     """
     if existing is not None:
         return claim_existing(existing)
-    if not save_dir.name:
+    if save_dir.name in ("", ".."):
         raise OutputError(f"train.save_dir {save_dir}: names no folder; give one, such as output/run")
     if overwrite:
         return claim_overwritten(save_dir, inputs)

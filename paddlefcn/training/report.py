@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlefcn.config.stages import unused_by_stages
+from paddlefcn.engine.batch_norm import statistics_apart
 from paddlefcn.training.rates import check_rate
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
+    from paddlefcn.config.recipe import DistillationConfig
     from paddlefcn.data.datasets import SegmentationDataset
     from paddlefcn.engine.loop import Loop
     from paddlefcn.losses import LossEntry
@@ -31,6 +33,7 @@ def opening_lines(
         f"{part.model.type}: {parameters:,} trained parameters; {len(shared.train_set)} training "
         f"and {len(shared.val_set)} validation images, {part.data.num_classes} classes",
         *[f"loss: {_weighted(entry)}" for entry in loop.step.losses.entries],
+        *([f"loss: {_taught(part.distillation)}"] if part.distillation else []),
         *[f"note: {line}" for line in [*unused_by_stages(config.tree), *_step_notes(loop)]],
     ]
     for stage in stages:
@@ -41,6 +44,8 @@ def opening_lines(
 def _step_notes(loop: Loop) -> list[str]:
     """What of the recipe this device leaves out, and what a step in parts makes differ."""
     notes = [loop.step.precision.note] if loop.step.precision.note else []
+    if statistics_apart(loop.model, loop.step.ranks):
+        notes.append("BatchNorm's statistics are each rank's own: paddle exchanges them on GPUs alone")
     uneven = loop.step.losses.uneven()
     if uneven and loop.step.accumulate * loop.step.ranks.size > 1:
         notes.append(
@@ -52,6 +57,13 @@ def _step_notes(loop: Loop) -> list[str]:
 def _weighted(entry: LossEntry) -> str:
     weights = ", ".join(f"{weight:g}" for weight in entry.weights)
     return f"{type(entry.loss).__name__}, outputs weighted {weights}"
+
+
+def _taught(wanted: DistillationConfig) -> str:
+    teacher = wanted.export or f"{wanted.weights} ({wanted.config})"
+    weights = f"weighted {wanted.weight:g} at temperature {wanted.temperature:g}"
+    features = f", features {wanted.features:g}" if wanted.features else ""
+    return f"distillation from {teacher}, {weights}{features}"
 
 
 def _stage_lines(stage: Stage, train_set: SegmentationDataset) -> list[str]:
@@ -92,7 +104,7 @@ def closing_lines(
     if bad:
         lines.append(f"{len(bad)} bad image{'s' * (len(bad) > 1)} left out (data.on_bad_image: skip)")
     if state.skipped:
-        lines.append(f"{state.skipped} steps left out because their loss was not finite")
+        lines.append(f"{state.skipped} steps left out because their loss or gradients were not finite")
     if code:
         return [
             *lines,

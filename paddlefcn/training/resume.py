@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SPLIT_FILE = "split.json"
 # what does not change where a training ends up: docs/trust.md lists it too
 FREE = (
-    *("train.log_iters", "train.save_iters", "train.keep", "train.previews"),
+    *("train.log_iters", "train.save_iters", "train.keep", "train.previews", "train.on_nan"),
     *("data.num_workers", "data.root", "data.download", "runtime"),
 )
 _NAMED = 5  # keys or images that a message names

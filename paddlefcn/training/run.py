@@ -16,7 +16,7 @@ from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, State
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.ranks import Ranks, join_ranks, stopping_together
-from paddlefcn.engine.records import Nothing, Records, TextLog, read_records
+from paddlefcn.engine.records import Nothing, Records, TextLog, check_lines, read_records
 from paddlefcn.errors import RunError, UserError
 from paddlefcn.files import write_json, write_text
 from paddlefcn.plots import plot_curves
@@ -143,6 +143,7 @@ class _Session:
             notes = [*notes, *found]
         if checkpoint is not None:
             self.state, self.stage = checkpoint.state, stage_of(checkpoint, self.stages)
+            notes += check_lines(self.folder / "metrics.jsonl", checkpoint)
             lines = read_records(self.folder / "metrics.jsonl")
             finished = self.stage.is_finished(self.state, lines)
             self.ranks.gather(None)  # all have read the folder before the first writes there
@@ -228,6 +229,7 @@ class _Session:
             plot_curves(records.metrics, self.folder / "curves.png", records.class_scores)
         for line in closing_lines(self.folder, self.stages, loop, self._bad, code):
             loop.progress.say(line)
+        self.ranks.gather(None)  # the launcher ends all ranks when the first leaves with a signal's code
         return self._result(records.metrics, code)
 
     def _next_stage(self, loop: Loop) -> Loop:

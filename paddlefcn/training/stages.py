@@ -12,6 +12,7 @@ from paddlefcn import build, runtime
 from paddlefcn.accelerator import accelerate, computes_bfloat
 from paddlefcn.config.stages import MODEL_KEY, STAGE_KEY
 from paddlefcn.engine.averaging import Average, StochasticAverage
+from paddlefcn.engine.batch_norm import synchronise
 from paddlefcn.engine.checkpoint import Checkpoint, Checkpoints, SharedCheckpoints, State
 from paddlefcn.engine.history import ends_early, is_evaluation, scores_of
 from paddlefcn.engine.loop import Loop, Plan
@@ -192,6 +193,7 @@ def build_loop(
     made = Checkpoints if ranks.is_first else SharedCheckpoints
     checkpoints = made(shared.folder, train.keep, stage.metadata(), shared.kept)
     precision = Precision(train.precision)
+    synchronise(network, ranks)
     if shared.accelerated:
         bf16 = train.precision == "bf16" and computes_bfloat()
         accelerate(network, bf16=bf16)
@@ -206,7 +208,6 @@ def build_loop(
         precision=precision,
         guide=shared.teachers.guide(config.distillation, network),
         ranks=ranks,
-        keeps_statistics=train.allowed_skips > 0,
     )
     loader = build.build_loader(
         config, shared.train_set, start=stage.start, rank=ranks.rank, world_size=ranks.size

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import yaml
 
 from paddlefcn.errors import WeightsError
 from paddlefcn.weights.foreign import AT_ONCE, OWN, Entry, Foreign
 from paddlefcn.weights.loading import format_rows, load_into
+from paddlefcn.weights.networks import vgg_section
 
 # score layers may be new; an auxiliary head may be left out or made anew
 _HEAD = re.compile(r"(.*\.)?(score|upscore)\w*\.|auxiliary\.")
@@ -69,12 +71,12 @@ def subsample_fc(entries: Sequence[Entry], channels: int | None, kernel: int | N
     if channels is None and kernel is None:
         return list(entries)
     if fc6 is None:
-        raise WeightsError("it has no fc6 and fc7 to subsample")
+        raise WeightsError("--fc-channels, --fc6-kernel: the file has no fc6 and fc7; leave them out")
     channels, kernel = channels or fc6.shape[0], kernel or fc6.shape[2]
     if channels > fc6.shape[0] or kernel > fc6.shape[2]:
         raise WeightsError(
-            f"fc6 has {fc6.shape[0]} channels and kernel {fc6.shape[2]}: {channels} and {kernel}"
-            " cannot be taken from it"
+            f"--fc-channels, --fc6-kernel: fc6 has {fc6.shape[0]} channels and kernel {fc6.shape[2]}:"
+            f" {channels} and {kernel} cannot be taken from it"
         )
     kept = _spread(channels, fc6.shape[0])
     # the kernel's ends stay its ends, so that it looks as far; a single cell is the middle one
@@ -191,9 +193,38 @@ def _complaint(foreign: Foreign, own: Mapping[str, Any], faults: Sequence[str], 
     if normed != foreign.batch_norm and foreign.format != OWN:
         has, wanted = ("has", "true") if foreign.batch_norm else ("has no", "false")
         return f"{message}: the file {has} BatchNorm; set model.backbone.batch_norm: {wanted}"
+    backbone = _other_backbone(foreign, own)
+    if backbone:
+        return f"{message}: {backbone}"
     if any(fault.startswith(("fc6", "fc7")) for fault in faults):
         return (
             f"{message}: set model.fc_channels and model.fc6_kernel to the file's, or subsample it"
             " with `paddlefcn import-weights --fc-channels N --fc6-kernel K`"
         )
     return f"{message}: it is another network, or of another width"
+
+
+def _other_backbone(foreign: Foreign, own: Mapping[str, Any]) -> str:
+    """What differs between the file's backbone and the network's; empty where nothing is known to."""
+    if foreign.network is not None:
+        wanted = foreign.network.backbone
+        return f"it holds {foreign.network.model or 'a backbone'} on {_in_yaml(wanted)}"
+    prefix = "" if any(name.startswith("backbone.") for name in own) else "backbone."
+    shapes = {prefix + name: shape for name, shape in own.items()}
+    try:
+        theirs, channels = vgg_section({entry.name: entry.array.shape for entry in foreign.entries})
+        ours, own_channels = vgg_section(shapes)
+    except (WeightsError, KeyError):
+        return ""  # not both are VGGs
+    if theirs != ours:
+        return (
+            f"the file's backbone is {_in_yaml(theirs)}, the network's {_in_yaml(ours)}; set"
+            " model.backbone to the former"
+        )
+    if channels != own_channels:
+        return f"it is for images of {channels} channels, data.normalize has {own_channels}"
+    return ""
+
+
+def _in_yaml(section: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(section), default_flow_style=True, sort_keys=False, width=10_000).strip()

@@ -34,6 +34,13 @@ def test_convolutions_and_their_gradients_are_paddles(kernels, numbers):
         assert checks.convolution_error(kernels, numbers, kind, False, rng) < checks.TOLERANCE
 
 
+@pytest.mark.parametrize("numbers", checks.TRANSPOSED, ids=str)
+def test_transposed_convolutions_and_their_gradients_are_paddles(kernels, numbers):
+    rng = np.random.default_rng(1)
+    for has_bias in (False, True):
+        assert checks.transposed_error(kernels, numbers, has_bias, rng) < checks.TOLERANCE
+
+
 @pytest.mark.parametrize("pool", checks.POOLS, ids=str)
 @pytest.mark.parametrize("size", [(13, 17), (3, 3), (12, 16)], ids=str)
 def test_pooling_and_its_gradient_are_paddles(kernels, pool, size):
@@ -86,6 +93,72 @@ def test_gradients_are_finite_differences(kernels, options):
         assert difference == pytest.approx(float((gradient * direction).sum()), rel=1e-4, abs=1e-3)
 
 
+def test_transposed_gradients_are_finite_differences(kernels):
+    from paddlefcn.accelerator.operators import Geometry
+    from paddlefcn.accelerator.transposed import Transposed, can_transpose, transposed_convolve
+
+    layer = Transposed(Geometry(4, (4, 4), (2, 2), (1, 1, 1, 1), (1, 1), 4), 4, (0, 0))
+    assert can_transpose(kernels, layer, (1, 4, 5, 6))
+    given = [_random(1, 4, 5, 6), _random(4, 1, 4, 4, seed=1), _random(4, seed=2)]
+    share = _random(1, 4, 10, 12, seed=3).detach()
+
+    def loss(tensors):
+        return (transposed_convolve(kernels, layer, *tensors) * share).sum()
+
+    for index, gradient in enumerate(paddle.grad(loss(given), given)):
+        direction = _random(*gradient.shape, seed=4).detach()
+        moved = [[*given], [*given]]
+        for tensors, sign in zip(moved, (0.5, -0.5)):
+            tensors[index] = tensors[index].detach() + direction * sign
+        difference = float(loss(moved[0])) - float(loss(moved[1]))
+        assert difference == pytest.approx(float((gradient * direction).sum()), rel=1e-4, abs=1e-3)
+
+
+# (images, in, out, kernel, padding, height, width): many tiles and few, cut ones, blocks of channels that
+# are not whole, more padding than the kernel has
+MINIMAL = (
+    (2, 64, 48, 3, 1, 33, 21),
+    (1, 16, 32, 3, 0, 24, 23),
+    (3, 32, 40, 3, 1, 14, 12),
+    (2, 20, 64, 3, 3, 17, 9),
+    (1, 96, 80, 3, 1, 24, 24),
+    (2, 32, 144, 7, 3, 10, 7),
+    (1, 80, 32, 7, 2, 21, 20),
+    (3, 16, 16, 7, 8, 5, 3),
+)
+
+
+@pytest.mark.parametrize("numbers", MINIMAL, ids=str)
+def test_fewer_multiplications_give_float32_results(kernels, numbers):
+    """Forward and both gradients against float64, each as a share of its largest value."""
+    from paddlefcn.accelerator import operators
+
+    images, channels, out, kernel, padding, height, width = numbers
+    x, weight = _random(images, channels, height, width), _random(out, channels, kernel, kernel, seed=1)
+    block = _block(kernels, out, kernel, relu=False, padding=padding)
+    assert operators._method(block.geometry, tuple(x.shape)) == operators._MINIMAL
+    result = operators.convolve(block, x, weight, None, None, None)
+    share = _random(*result.shape, seed=2).detach()
+    precise = [value.detach().astype("float64") for value in (x, weight)]
+    for value in precise:
+        value.stop_gradient = False
+    wanted = F.conv2d(*precise, padding=padding)
+    found = [result, *paddle.grad((result * share).sum(), [x, weight])]
+    right = [wanted, *paddle.grad((wanted * share.astype("float64")).sum(), precise)]
+    for one, other in zip(found, right):
+        error = float((one.astype("float64") - other).abs().max()) / float(other.abs().max())
+        assert error < (1e-5 if kernel == 3 else 2e-5)
+
+
+def test_a_map_of_one_pixel_keeps_the_usual_kernel(kernels):
+    from paddlefcn.accelerator import operators
+
+    block = _block(kernels, 32, 3)
+    assert operators._method(block.geometry, (2, 32, 1, 1)) != operators._MINIMAL
+    dilated = _block(kernels, 32, 3, dilation=2, padding=2)
+    assert operators._method(dilated.geometry, (2, 32, 64, 64)) != operators._MINIMAL
+
+
 def test_batch_norm_gradient_is_a_finite_difference(kernels):
     from paddlefcn.accelerator.operators import Norm, convolve
 
@@ -132,6 +205,20 @@ def test_frozen_batch_norm_has_paddles_gradient(kernels, relu):
     np.testing.assert_array_equal(mean.numpy(), before)
 
 
+def test_joined_maps_and_their_gradients_are_paddles(kernels):
+    from paddlefcn.accelerator.joining import join
+
+    maps = [_random(2, count, 5, 7, seed=count) for count in (3, 16, 1)]
+    last = maps[1].transpose([0, 2, 3, 1]).contiguous().transpose([0, 3, 1, 2])
+    found, wanted = join(kernels, [maps[0], last, maps[2]]), paddle.concat(maps, axis=1)
+    np.testing.assert_array_equal(found.numpy(), wanted.numpy())
+    share = _random(*wanted.shape, seed=9).detach()
+    for one, other in zip(
+        paddle.grad((found * share).sum(), maps), paddle.grad((wanted * share).sum(), maps)
+    ):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
 def test_the_layout_of_the_image_changes_nothing(kernels):
     from paddlefcn.accelerator.operators import convolve
 
@@ -174,13 +261,15 @@ def test_nan_stays_nan_through_relu_and_norm(kernels):
 def test_two_runs_have_the_same_bits(kernels):
     from paddlefcn.accelerator.operators import Norm, convolve
 
-    def once():
+    def once(channels, kernel, size):
         norm = Norm(paddle.zeros([32]), paddle.ones([32]), 1e-5, 0.9, True)
-        x, weight, one = _random(2, 16, 40, 40), _random(32, 16, 3, 3, seed=1), paddle.ones([32])
-        result = convolve(_block(kernels, 32, 3, norm=norm), x, weight, None, one, one)
+        x, weight = _random(2, channels, size, size), _random(32, channels, kernel, kernel, seed=1)
+        one = paddle.ones([32])
+        result = convolve(_block(kernels, 32, kernel, norm=norm), x, weight, None, one, one)
         return [value.numpy().tobytes() for value in (result, *paddle.grad((result**2).sum(), [x, weight]))]
 
-    assert once() == once()
+    for numbers in ((3, 3, 20), (16, 3, 40), (16, 7, 20)):
+        assert once(*numbers) == once(*numbers)
 
 
 def test_bfloat16_stays_near_float32(kernels):

@@ -12,7 +12,7 @@ from paddle import nn
 
 from paddlefcn import VGG, FCN8s
 from paddlefcn.errors import UserError
-from paddlefcn.layers import ConvBNReLU
+from paddlefcn.layers import ConvBNReLU, Upsample
 from paddlefcn.models import MODELS
 
 
@@ -92,7 +92,7 @@ def test_layers_that_the_kernels_do_not_cover_run_as_ever(kernels):
         nn.Conv2D(4, 4, 3, padding="SAME"),
         nn.Conv2D(4, 4, 3, padding_mode="reflect", padding=1),
         nn.Conv2D(4, 4, 3, padding=1, data_format="NHWC"),
-        nn.Conv2DTranspose(4, 4, 3),
+        nn.Conv2DTranspose(4, 4, 3, padding="SAME"),
     ]
     assert [put_under(layer, kernels) for layer in odd] == [0, 0, 0, 0]
     block = ConvBNReLU(4, 4)
@@ -110,6 +110,28 @@ def test_paddings_of_each_side_are_kept_apart(kernels):
     wanted = layer(x).numpy()
     assert put_under(layer, kernels) == 1
     np.testing.assert_allclose(layer(x).numpy(), wanted, atol=1e-5)
+
+
+def test_transposed_convolutions_are_covered(kernels):
+    from paddlefcn.accelerator.patching import put_under
+
+    x = paddle.randn([2, 6, 7, 9])
+    for layer in (
+        nn.Conv2DTranspose(6, 4, (3, 2), stride=(2, 1), padding=[1, 0], output_padding=[1, 0]),
+        Upsample(6, 4, mode="transposed"),
+        Upsample(6, 2, mode="transposed", dense=True, padded=False),
+    ):
+        wanted = layer(x).numpy()
+        assert put_under(layer, kernels) == 1
+        np.testing.assert_allclose(layer(x).numpy(), wanted, atol=1e-5)
+
+
+def test_a_size_asked_of_a_transposed_convolution_is_given(kernels):
+    from paddlefcn.accelerator.patching import put_under
+
+    layer, x = nn.Conv2DTranspose(3, 3, 2, stride=2), paddle.randn([1, 3, 4, 4])
+    put_under(layer, kernels)
+    assert layer(x, output_size=[9, 9]).shape == [1, 3, 9, 9]
 
 
 def test_a_network_trains_to_the_same_loss(kernels, image):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
+from conftest import TINY
 from PIL import Image
 
 from paddlefcn.commands import main
@@ -22,16 +24,34 @@ def tree(folder) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def trained(tiny, tmp_path):
-    """A run, images and an export; the arguments that name the weights."""
-    options = tiny("train.iters=1", "train.previews=1", "data.val_images=2")
-    assert main(["train", *options]) == 0
+OPTIONS = ("train.iters=1", "train.previews=1", "data.val_images=2")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A recipe, its run, an export of it, images and masks."""
+    place = tmp_path_factory.mktemp("made")
+    (place / "tiny.yml").write_text(TINY)
+    recipe = ["-c", str(place / "tiny.yml"), "-o", f"train.save_dir={place / 'run'}", *OPTIONS]
+    assert main(["train", *recipe]) == 0
+    weights = ["--weights", str(place / "run")]
+    assert main(["export", *recipe, *weights, "--output", str(place / "exported")]) == 0
     for folder, shape in (("in", (40, 30, 3)), ("masks", (40, 30))):
-        (tmp_path / folder).mkdir()
+        (place / folder).mkdir()
         for name in ("a", "b"):
-            Image.fromarray(np.full(shape, 1, np.uint8)).save(tmp_path / folder / f"{name}.png")
-    return [*options, "--weights", str(tmp_path / "run")]
+            Image.fromarray(np.full(shape, 1, np.uint8)).save(place / folder / f"{name}.png")
+    return place
+
+
+@pytest.fixture
+def trained(made, tmp_path):
+    """All of it in a folder of this test's own; the arguments that name the weights."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    recipe = ["-c", str(tmp_path / "tiny.yml"), "-o", f"train.save_dir={tmp_path / 'run'}", *OPTIONS]
+    return [*recipe, "--weights", str(tmp_path / "run")]
+
+
+FILLS = ("predict", "infer", "val", "oracle", "export", "convert", "calibrate")
 
 
 def commands(trained, tmp_path):
@@ -41,24 +61,24 @@ def commands(trained, tmp_path):
     masks = ["--images", str(tmp_path / "in"), "--masks", str(tmp_path / "masks")]
     return {
         "predict": (["predict", *trained, *images], "a.png"),
+        "infer": (["infer", "--model", str(tmp_path / "exported"), *images], "a.png"),
         "val": (["val", *trained, "--worst", "1"], "confusion.png"),
         "oracle": (["oracle", *recipe], "oracle.png"),
         "export": (["export", *trained], "model.pdiparams"),
-        "convert": (
-            ["convert", *recipe, "--to", "labelme", "--images", str(tmp_path / "in"), *masks],
-            "a.json",
-        ),
+        "convert": (["convert", *recipe, "--to", "labelme", *masks], "a.json"),
+        "calibrate": (["calibrate", *trained], "reliability.png"),
     }
 
 
 FOREIGN = {"thesis.doc": b"years of work", "deep/er/notes.txt": b"mine", ".hidden": b"mine"}
 
 
-@pytest.mark.parametrize("name", ["predict", "val", "oracle", "export", "convert"])
+@pytest.mark.parametrize("name", FILLS)
 def test_overwrite_removes_its_own_files_and_no_other(name, trained, tmp_path, capsys):
     command, written = commands(trained, tmp_path)[name]
     out = tmp_path / "out"
-    before = {place: tree(tmp_path / place) for place in ("run", "in")}
+    read = ("run", "in", "masks", "exported")
+    before = {place: tree(tmp_path / place) for place in read}
     target = ["--output", str(out)]
     assert main([*command, *target]) == 0
     first = set(tree(out))
@@ -81,10 +101,10 @@ def test_overwrite_removes_its_own_files_and_no_other(name, trained, tmp_path, c
     assert main([*command, *target, "--overwrite"]) == 2
     assert "in the way" in capsys.readouterr().err
     assert tree(out) == blocked
-    assert {place: tree(tmp_path / place) for place in ("run", "in")} == before
+    assert {place: tree(tmp_path / place) for place in read} == before
 
 
-@pytest.mark.parametrize("name", ["predict", "val", "oracle", "export", "convert"])
+@pytest.mark.parametrize("name", FILLS)
 def test_folders_of_others_and_of_inputs_are_never_emptied(name, trained, tmp_path, capsys, monkeypatch):
     command, _ = commands(trained, tmp_path)[name]
     (tmp_path / "mine").mkdir()
@@ -98,8 +118,8 @@ def test_folders_of_others_and_of_inputs_are_never_emptied(name, trained, tmp_pa
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_overwritten_alone(tiny, trained, tmp_path, capsys):
-    options = tiny("train.iters=1", "train.previews=1", "data.val_images=2")
+def test_a_run_is_overwritten_alone(trained, tmp_path, capsys):
+    options = trained[: trained.index("--weights")]
     run = tmp_path / "run"
     for file, content in {**FOREIGN, "checkpoints/my.txt": b"mine", "preview/my.png": b"mine"}.items():
         (run / file).parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -339,3 +340,23 @@ def test_a_second_gallery_of_worst_images_never_lands_beside_the_first(made, tmp
     assert "is not empty; choose another or --overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["val_tiny"]
+
+
+def test_the_functions_take_plain_keywords(made, tmp_path, monkeypatch):
+    from paddlefcn.config import load_config
+    from paddlefcn.deploy import reach, writer
+    from paddlefcn.deploy.export import export
+    from paddlefcn.deploy.predict import predict
+
+    config, weights, image = load_config(made / "tiny.yml"), made / "net.safetensors", made / "in" / "a.png"
+    for _ in range(2):
+        predict(config, weights, image, tmp_path / "out", overlay=False, figure=False, overwrite=True)
+    assert not (tmp_path / "out" / "a_overlay.png").exists()
+    asked = {}
+    monkeypatch.setattr(reach, "find_tiling", lambda model, channels: None)
+    monkeypatch.setattr(writer, "write_export", lambda *given, **more: asked.update(more) or {})
+    export(config, weights, tmp_path / "net", outputs="labels", overwrite=True)
+    assert (asked["target"].format, asked["target"].outputs) == ("paddle", "labels")
+    for call in (partial(predict, config, weights, image), partial(export, config, weights)):
+        with pytest.raises(TypeError, match="takes no 'til'; known: "):
+            call(tmp_path / "new", til=3)

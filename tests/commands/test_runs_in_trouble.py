@@ -205,8 +205,8 @@ def test_more_of_them_than_allowed_stop_the_run(tiny, tmp_path, capsys, monkeypa
     assert main(["train", *tiny("train.on_nan=skip 1")]) == 1
     line = last_line(capsys)
     assert "loss is nan at iteration 6 (learning rate" in line
-    assert f"last good checkpoint: {tmp_path / 'run' / 'checkpoints' / 'iter_4'}" in line
-    assert whole(tmp_path) == ["iter_2", "iter_4"]
+    assert f"last good checkpoint: {tmp_path / 'run' / 'checkpoints' / 'iter_5'}" in line
+    assert whole(tmp_path) == ["iter_2", "iter_4", "iter_5"]
 
 
 def test_weights_that_are_not_finite_are_never_a_checkpoint(tiny, tmp_path, capsys):
@@ -423,6 +423,15 @@ def test_two_runs_started_at_once_take_two_folders(tiny, tmp_path, repo):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_runs_end_as_if_nobody_had_killed_them(repo):
     command = [sys.executable, "tests/kill_runs.py", "--kills", "5", "--workers", "0", "1"]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 kills, 0 runs that did not end" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_killed_runs_of_drawn_recipes_end_as_if_nobody_had_killed_them(repo):
+    command = [sys.executable, "tests/kill_runs.py", "--drawn", "5", "--kills", "2"]
     done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills, 0 runs that did not end" in done.stdout

@@ -27,6 +27,8 @@ class RawServer:
 
     def __exit__(self, *reason: object) -> None:
         self._open = False
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # closing alone leaves a thread in accept for ever
         self._socket.close()
 
     def _serve(self) -> None:
@@ -41,7 +43,10 @@ class RawServer:
             connection.settimeout(5)
             request = b""
             while b"\r\n\r\n" not in request:
-                request += connection.recv(65536)
+                received = connection.recv(65536)
+                if not received:
+                    return
+                request += received
             self.requests.append(request)
             parts = [answer] if isinstance(answer, bytes) else list(answer)
             for index, part in enumerate(parts):

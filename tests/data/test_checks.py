@@ -187,6 +187,21 @@ def test_suggestions_fit_the_masks_that_were_found(tmp_path):
     assert len(again.suggestions["data.normalize"]["mean"]) == 1
 
 
+@pytest.mark.parametrize(("channels", "notes"), [(3, 1), (4, 0)])
+def test_a_fourth_band_that_is_left_out_as_alpha_is_said(channels, notes, tmp_path):
+    for folder, picture in (
+        ("images", np.zeros((8, 8, 4), np.uint16)),
+        ("labels", np.zeros((8, 8), np.uint8)),
+    ):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            np.save(tmp_path / folder / f"{number}.npy", picture)
+    made = SegmentationDataset(Folder(tmp_path, "train"), LabelReader(2), channels)
+    report = check({"train": made}, ["a", "b"])
+    found = [line for line in report.notes if "has 4 channels; the last is left out as alpha" in line]
+    assert len(found) == notes
+
+
 def test_masks_without_an_image_are_reported(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()

@@ -179,7 +179,7 @@ def test_odd_addresses_and_checksums_are_refused(tmp_path):
 
 
 def make_tar(path, *members):
-    with tarfile.open(path, "w") as tar:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
         for name, kind, value in members:
             info = tarfile.TarInfo(name)
             info.type = kind
@@ -196,6 +196,7 @@ FILE = tarfile.REGTYPE
 GOOD = ("VOCdevkit/VOC2012/a.txt", FILE, b"good")
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
 @pytest.mark.parametrize(
     ("member", "words"),
     [
@@ -211,12 +212,12 @@ GOOD = ("VOCdevkit/VOC2012/a.txt", FILE, b"good")
         (("big", FILE, b"x" * 2000), "more than 1000 bytes"),
     ],
 )
-def test_a_hostile_archive_is_refused_and_nothing_of_it_unpacked(tmp_path, member, words):
-    archive = make_tar(tmp_path / "a.tar", GOOD, member)
+def test_a_hostile_archive_is_refused_and_nothing_of_it_unpacked(tmp_path, member, words, name):
+    archive = make_tar(tmp_path / name, GOOD, member)
     with pytest.raises(DataError, match=words):
         unpack(archive, tmp_path / "deep/out", max_bytes=1000)
     assert list((tmp_path / "deep/out").iterdir()) == []
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "deep"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name, "deep"]
 
 
 def test_too_many_files_and_damaged_archives_are_refused(tmp_path):
@@ -226,9 +227,13 @@ def test_too_many_files_and_damaged_archives_are_refused(tmp_path):
     whole = make_tar(tmp_path / "whole.tar", ("f", FILE, b"x" * 50_000)).read_bytes()
     (tmp_path / "short.tar").write_bytes(whole[:20_000])
     (tmp_path / "text.tar").write_bytes(b"hello")
-    for name in ("short", "text"):
-        with pytest.raises(DataError, match=f"{name}.tar: is no tar file, or damaged"):
-            unpack(tmp_path / f"{name}.tar", tmp_path / "out")
+    packed = make_tar(tmp_path / "whole.tar.gz", ("f", FILE, os.urandom(50_000))).read_bytes()
+    (tmp_path / "short.gz").write_bytes(packed[:20_000])
+    (tmp_path / "spoilt.gz").write_bytes(packed[:20_000] + b"\0" * 3000 + packed[23_000:])
+    (tmp_path / "head.gz").write_bytes(packed[:4])
+    for name in ("short.tar", "text.tar", "short.gz", "spoilt.gz", "head.gz"):
+        with pytest.raises(DataError, match=f"{name}: is no tar file, or damaged"):
+            unpack(tmp_path / name, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -58,7 +58,7 @@ def test_a_threshold_makes_two_classes_of_grey_masks():
     np.testing.assert_array_equal(reader(np.array([[0, 127, 128, 255]], np.uint8), "m"), [[0, 0, 1, 1]])
     np.testing.assert_array_equal(reader(np.array([[-5, 128]], np.int64), "m"), [[0, 1]])
     for wrong in ({"num_classes": 3}, {"num_classes": 2, "label_map": {0: 0}}):
-        with pytest.raises(ValueError, match="threshold: makes two classes"):
+        with pytest.raises(ValueError, match=r"makes two classes|label_map are both given; drop label_map"):
             LabelReader(threshold=128, **wrong)
 
 
@@ -111,8 +111,10 @@ def test_smoothed_masks_are_one_line_with_the_threshold_that_helps(folder, capsy
     assert main(["check-data", "-c", str(folder / "recipe.yml"), "-o", "data.threshold=128"]) == 0
 
 
-def test_what_is_suggested_can_be_pasted_as_yaml_and_as_words(folder, capsys):
+@pytest.mark.parametrize("before", ["", "  label_map: {0: 0, 255: 1}\n"], ids=["plain", "a label_map"])
+def test_what_is_suggested_can_be_pasted_as_yaml_and_as_words(before, folder, capsys):
     recipe = folder / "recipe.yml"
+    recipe.write_text(recipe.read_text().replace("  labels: masks\n", f"  labels: masks\n{before}"))
     main(["check-data", "-c", str(recipe)])
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("for the recipe, in place of these keys:")

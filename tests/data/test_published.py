@@ -1,5 +1,12 @@
 """Published data sets, on small trees in the exact layout: every pair is found and its ids are right."""
 
+import contextlib
+import functools
+import hashlib
+import http.server
+import shutil
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +16,7 @@ from PIL import Image
 
 from paddlefcn.build import build_dataset
 from paddlefcn.config import load_config
+from paddlefcn.data.datasets import paired
 from paddlefcn.errors import DataError
 
 REST = """
@@ -122,6 +130,17 @@ def brats(root):
     return {"train": [0, 1, 2, 3], "val": [0, 1, 2, 3]}
 
 
+def brats_2023(root):
+    nibabel = pytest.importorskip("nibabel")
+    values = np.broadcast_to(np.arange(4)[:, None, None], (4, 5, 3))
+    for case in ("BraTS-GLI-00000-000", "BraTS-GLI-00002-000"):
+        (root / case).mkdir(parents=True)
+        for number, part in enumerate(("t2f", "t1n", "t1c", "t2w", "seg")):
+            array = (values if part == "seg" else np.full((4, 5, 3), number)).astype(np.int16)
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), root / f"{case}/{case}-{part}.nii.gz")
+    return {"train": [0, 1, 2, 3], "val": [0, 1, 2, 3]}
+
+
 def voc_sbd(root):
     scipy = pytest.importorskip("scipy.io")
     voc, sbd = root / "VOCdevkit/VOC2012", root / "benchmark_RELEASE/dataset"
@@ -149,12 +168,12 @@ TREES = {
     tree.__name__: tree
     for tree in (cityscapes, camvid_segnet, ade20k, isic, deepglobe_roads, deepglobe_land_cover, oxford_pet)
 }
-TREES.update({tree.__name__: tree for tree in (coco_stuff, brats, voc_sbd)})
+TREES.update({tree.__name__: tree for tree in (coco_stuff, brats, brats_2023, voc_sbd)})
 
 
 def config_of(name, root, tmp_path):
     recipe = tmp_path / "recipe.yml"
-    recipe.write_text(f"_base_: {BASES / name}.yml\n{REST}")
+    recipe.write_text(f"_base_: {BASES / name.removesuffix('_2023')}.yml\n{REST}")
     return load_config(recipe, [f"data.root={root}"])
 
 
@@ -167,7 +186,7 @@ def test_the_pairs_of_a_published_data_set_are_found_and_its_ids_are_right(tmp_p
         assert len(dataset) > 0
         image, label = dataset.read(0)
         assert image.shape == (*label.shape, config.data.normalize.channels)
-        wanted = np.resize(values, label.shape[1]) if name != "brats" else np.array(values)
+        wanted = np.resize(values, label.shape[1]) if "brats" not in name else np.array(values)
         np.testing.assert_array_equal(label, np.broadcast_to(wanted, label.shape))
 
 
@@ -179,6 +198,58 @@ def test_a_tree_that_is_not_there_and_a_split_without_masks_are_one_line(tmp_pat
     TREES[name](tmp_path / "set")
     with pytest.raises(DataError, match="no split 'tset'"):
         build_dataset(config_of(name, tmp_path / "set", tmp_path), "tset")
+
+
+def test_channels_of_every_year_of_brats_stand_in_one_order(tmp_path):
+    for tree in (brats, brats_2023):
+        tree(tmp_path / tree.__name__)
+        config_of(tree.__name__, tmp_path, tmp_path)  # writes the recipe
+        for names, wanted in (("flair, t1, t1ce, t2", [0, 1, 2, 3]), ("t1ce, flair, t2, t1", [2, 0, 3, 1])):
+            options = [f"data.root={tmp_path / tree.__name__}", f"data.modalities=[{names}]"]
+            image, _ = build_dataset(load_config(tmp_path / "recipe.yml", options), "train").read(0)
+            np.testing.assert_array_equal(image[0, 0], wanted)
+
+
+@contextlib.contextmanager
+def served(folder):
+    """The address of a server for the files of a folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_oxford_pet_is_fetched_unpacked_and_read(tmp_path, monkeypatch):
+    expected = oxford_pet(tmp_path / "tree")
+    (tmp_path / "tree/annotations/README").write_text("what it is")
+    (tmp_path / "tree/annotations/trimaps/._beagle_2.png").write_bytes(b"what macOS adds")
+    sums = {}
+    for part in ("images", "annotations"):
+        with tarfile.open(tmp_path / f"{part}.tar.gz", "w:gz") as archive:
+            archive.add(tmp_path / "tree" / part, arcname=part)
+        sums[part] = "md5:" + hashlib.md5((tmp_path / f"{part}.tar.gz").read_bytes()).hexdigest()
+    monkeypatch.setattr(paired, "_PET_CHECKSUMS", sums)
+    config_of("oxford_pet", tmp_path / "new", tmp_path)
+    config = load_config(tmp_path / "recipe.yml", [f"data.root={tmp_path / 'new'}", "data.download=true"])
+    with served(tmp_path) as address:
+        monkeypatch.setattr(paired, "_PET", address)
+        for split, values in expected.items():
+            dataset = build_dataset(config, split)
+            assert len(dataset) == 1
+            np.testing.assert_array_equal(dataset.read(0)[1], ids(values))
+    monkeypatch.setattr(paired, "_PET", "http://127.0.0.1:9")  # what is there is not fetched again
+    assert len(build_dataset(config, "train")) == 1
+    shutil.rmtree(tmp_path / "new")
+    monkeypatch.setattr(paired, "_PET_CHECKSUMS", dict(sums, images="md5:" + "0" * 32))
+    with served(tmp_path) as address:
+        monkeypatch.setattr(paired, "_PET", address)
+        with pytest.raises(DataError, match="damaged on the way, or not the published file"):
+            build_dataset(config, "train")
 
 
 def test_voc_with_sbd_trains_on_all_that_is_not_held_out(tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from paddlefcn.data.images import read_image, read_mask
 from paddlefcn.data.jpeg import decode_jpeg, plain_size
+from paddlefcn.data.jpeg_scans import check_scans
 from paddlefcn.data.png import SIGNATURE, decode_plain_png
 from paddlefcn.errors import DataError
 
@@ -72,6 +73,40 @@ def test_the_size_is_read_of_plain_jpegs_alone(tmp_path):
     np.testing.assert_array_equal(
         read_image(tmp_path / "a.jpg", 3), np.asarray(Image.open(tmp_path / "a.jpg"))
     )
+
+
+def test_a_picture_is_complete_after_its_one_scan(tmp_path):
+    """So the scans of a file whose first one holds all components need no counting: no decoder reads more."""
+    content = jpeg(picture())
+    expected = np.asarray(Image.open(io.BytesIO(content)))
+    start = content.rindex(b"\xff\xda")
+    for again in (content[start:-2], content[2:-2]):
+        (tmp_path / "a.jpg").write_bytes(content[:-2] + again * 2000 + b"\xff\xd9")
+        try:
+            np.testing.assert_array_equal(read_image(tmp_path / "a.jpg", 3), expected)
+        except DataError as error:
+            assert "damaged" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content,
+        lambda content: content[:2] + b"\xff" + content[2:],  # a fill byte
+        lambda content: content[:2] + b"\xff\xd0" + content[2:],  # a restart out of place
+        lambda content: content[:2] + b"\xff\xfe\x00\x00" + content[2:],  # an impossible length
+        lambda content: content.replace(b"\xff\xc2", b"\xff\xc9"),  # arithmetic codes
+    ],
+)
+def test_scans_are_counted_whatever_stands_before_them(change):
+    content = change(jpeg(picture(), progressive=True))
+    start = content.rindex(b"\xff\xda")
+    bomb = content[:start] + content[start:-2] * 120 + b"\xff\xd9"
+    with pytest.raises(DataError, match="more than 100 scans"):
+        check_scans(bomb)
+    sizes = struct.pack(">HBHHB", 17, 8, 45, 56, 3) + bytes(9)
+    with pytest.raises(DataError, match="more than 100 scans"):  # a second frame that is sequential
+        check_scans(content[:2] + b"\xff\xc2" + sizes + bomb[2:])
 
 
 def plain_png(rows, *, color=3, filters=0, extra=b""):

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -10,12 +11,15 @@ import pytest
 import yaml
 
 from paddlefcn.backbones import VGG
+from paddlefcn.build import build_dataset, build_preprocess
 from paddlefcn.classes import Classes
+from paddlefcn.config import load_config
 from paddlefcn.data.images import Normalize, Resize
 from paddlefcn.deploy.deployment import Deployment, load_deployment
 from paddlefcn.deploy.engines import PaddleEngine
 from paddlefcn.deploy.gate import PARITY_SIZES, compare, parity_images
 from paddlefcn.deploy.predictor import Predictor
+from paddlefcn.deploy.tensorrt import trtexec_line
 from paddlefcn.deploy.writer import check_target, write_export
 from paddlefcn.engine.evaluate import predict_label_map
 from paddlefcn.errors import ConfigError, DataError, OutputError, RunError
@@ -24,6 +28,7 @@ from paddlefcn.models import FCN8s, FCN32s
 from paddlefcn.preprocess import Preprocess
 from paddlefcn.visualize import write_picture
 
+REPO = Path(__file__).parents[2]
 PREPROCESS = Preprocess((Resize(short=48),), Normalize(255, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), "BGR"))
 CLASSES = Classes(("背景", "road", "car"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)), 255)
 ABOUT = Deployment("FCN8s", PREPROCESS, CLASSES, max_pixels=1_000_000)
@@ -106,6 +111,12 @@ def test_every_kind_of_upsampling_passes_its_parity_check(model, arguments, tmp_
 def test_only_interpolation_that_has_no_other_form_stays_in_the_program(tmp_path, exported):
     _, folder, _ = exported
     assert b"_interp" not in load_deployment(folder).files["model"].read_bytes()
+
+
+def test_no_dropout_parts_the_convolutions_of_the_program_and_the_network_keeps_its_own(exported):
+    net, folder, _ = exported
+    assert b"dropout" not in load_deployment(folder).files["model"].read_bytes()
+    assert type(net.dropout) is paddle.nn.Dropout
 
 
 def test_the_network_is_left_in_the_mode_and_with_the_values_it_came_with(tmp_path):
@@ -311,3 +322,29 @@ def test_infer_reads_the_export_once(exported, tmp_path, monkeypatch):
     write_picture(tmp_path / "in.png", np.zeros((9, 9, 3), np.uint8))
     infer(exported[1], tmp_path / "in.png", tmp_path / "out", device="cpu")
     assert len(hashed) == len(set(hashed)) == 2
+
+
+def test_the_line_for_tensorrt_has_the_sizes_of_the_data_or_of_the_gate(tmp_path):
+    config = load_config(REPO / "configs" / "quickstart.yml")
+    preprocess, dataset = build_preprocess(config), build_dataset(config, "val")
+    line = trtexec_line(dataset, preprocess, tmp_path / "my net")
+    height, width = dataset.read(0)[0].shape[:2]
+    for name in ("min", "opt", "max"):
+        assert f" --{name}Shapes=image:1x3x{height}x{width} " in line
+    assert line.startswith(f"trtexec --onnx='{tmp_path / 'my net' / 'model.onnx'}' ")
+    line = trtexec_line(None, preprocess, tmp_path)
+    assert "--minShapes=image:1x3x17x23 " in line
+    assert "--maxShapes=image:1x3x241x201 " in line
+
+
+def test_infer_takes_plain_keywords(exported, tmp_path, capsys):
+    from paddlefcn.deploy.predict import infer
+
+    write_picture(tmp_path / "in.png", np.zeros((9, 9, 3), np.uint8))
+    plain = {"scales": (0.5, 1.0), "flip": True, "runtime": "native", "threads": 1, "overlay": False}
+    shares = infer(exported[1], tmp_path / "in.png", tmp_path / "out", device="cpu", **plain)
+    assert shares["images"][0]["name"] == "in"
+    assert not (tmp_path / "out" / "in_overlay.png").exists()
+    assert "runtime native" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="takes no 'scale'; known: "):
+        infer(exported[1], tmp_path / "in.png", tmp_path / "out", scale=2)

@@ -122,4 +122,6 @@ def test_a_full_disk_leaves_what_was_there_and_names_the_file(tmp_path, monkeypa
 
 
 def test_the_state_has_only_plain_values():
-    assert all(value is None or isinstance(value, (int, float)) for value in dataclasses.astuple(State()))
+    assert all(
+        value is None or isinstance(value, (int, float, str)) for value in dataclasses.astuple(State())
+    )

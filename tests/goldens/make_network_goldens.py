@@ -1,6 +1,6 @@
 """Makes the goldens in networks/: what torchvision, timm and PaddleSeg themselves compute.
 
-    # in an environment with torch==2.13.0, numpy, and torchvision and timm installed with --no-deps:
+    # in an environment with torch==2.13.0, torchvision, timm==1.0.31 and segmentation_models_pytorch==0.6.0:
     python tests/goldens/make_network_goldens.py torch
     # in an environment with paddlepaddle==3.3.1 and paddleseg==2.8.0 (see PaddleSeg's requirements):
     python tests/goldens/make_network_goldens.py paddleseg
@@ -125,6 +125,30 @@ def torch_cases() -> dict[str, tuple[int, Any, list[str], list[tuple[int, int]]]
         ODD,
     )
     cases["lraspp_mobilenet_v3_large"] = (1, lambda: seg.lraspp_mobilenet_v3_large(**whole), [], ODD)
+    for name, timm_name in {
+        "timm_mobilenet_v2": "mobilenetv2_100",
+        "timm_mobilenet_v2_half": "mobilenetv2_050",
+        "timm_mobilenet_v3_small": "mobilenetv3_small_100",
+        "timm_mobilenet_v3_large": "mobilenetv3_large_100",
+    }.items():
+        last = "bn2" if "v2" in name else "blocks.5" if "small" in name else "blocks.6"
+        maker = lambda timm_name=timm_name: timm.create_model(timm_name, num_classes=0)  # noqa: E731
+        cases[name] = (1, maker, ["blocks.2", last], ODD)
+    import segmentation_models_pytorch as smp
+
+    for name, made in {
+        "smp_unet": smp.Unet,
+        "smp_unetplusplus": smp.UnetPlusPlus,
+        "smp_pspnet": smp.PSPNet,
+        "smp_deeplabv3plus": smp.DeepLabV3Plus,
+    }.items():
+        for encoder in ("resnet18", "resnet50"):
+            cases[f"{name}_{encoder}"] = (
+                16,
+                lambda made=made, encoder=encoder: made(encoder, encoder_weights=None, classes=5),
+                [],
+                [(32, 96), (64, 32)],
+            )
     return cases
 
 
@@ -155,6 +179,8 @@ def torch_golden(name: str, maker: Any, maps: list[str], sizes: list[tuple[int, 
             model.forward_features(x) if hasattr(model, "forward_features") else model(x)
             return [found[place] for place in maps]
         result = model(x)
+        if isinstance(result, torch.Tensor):
+            return [result]
         return [result[key] for key in ("out", "aux") if key in result]
 
     for index, size in enumerate(sizes):
@@ -167,7 +193,7 @@ def torch_golden(name: str, maker: Any, maps: list[str], sizes: list[tuple[int, 
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0
     results = run(x)
     loss = sum(
@@ -181,7 +207,8 @@ def torch_golden(name: str, maker: Any, maps: list[str], sizes: list[tuple[int, 
         for key, p in model.named_parameters()
         if p.grad is not None
     }
-    config = {"library": "torchvision", "network": name, "maps": maps, "sizes": sizes, "shapes": shapes}
+    library = name.partition("_")[0] if name.startswith(("timm_", "smp_")) else "torchvision"
+    config = {"library": library, "network": name, "maps": maps, "sizes": sizes, "shapes": shapes}
     return {"config": json.dumps(config), "gradient": json.dumps(gradient), **out}
 
 

@@ -48,7 +48,28 @@ REST = {
             {"type": "DeepLabV3", "backbone": {"type": "ResNet50", "multi_grid": [1, 2]}},
             "multi_grid: got .1, 2., expected 3 factors",
         ),
+        (
+            {"type": "RefineNet", "backbone": {"type": "ResNet50", "output_stride": 8}},
+            "strides 2, 4, 8, RefineNet needs 4, 8, 16 and 32; set output_stride: 32",
+        ),
+        ({"type": "BackboneUNet", "backbone": "UNetEncoder"}, "BackboneUNet needs 2, 4, 8, 16 and 32"),
+        ({"type": "BackboneUNet", "channels": [8, 4]}, "expected five numbers, deepest first"),
+        ({"type": "DeepLabV2", "rates": []}, "expected dilations such as .6, 12, 18, 24."),
+        ({"type": "DeepLabV1", "rate": 0}, "rate: got 0, expected a dilation of 1 or more"),
+        ({"type": "PSPNet", "deepest": "layer9"}, "ResNet50 has no map 'layer9'"),
+        (
+            {"type": "DeepLabV3Plus", "decoder_convolutions": 0},
+            "decoder_convolutions: got 0, expected 1 to 8",
+        ),
         ({"type": "UNetPlusPlus", "level": 5}, "level: got 5, expected 1 to 4"),
+        (
+            {"type": "FCNHead", "backbone": "AlexNet"},
+            "reach 95 pixels beyond the image, which the published",
+        ),
+        (
+            {"type": "UNet", "backbone": {"type": "VGG16", "padding": "reference"}},
+            "reach 99 pixels .*; set model.padding: reference on FCN, or take another backbone",
+        ),
         ({"type": "UNetPlusPlus", "average": True, "deep_supervision": False}, "set deep_supervision: true"),
     ],
 )
@@ -67,7 +88,7 @@ def test_the_papers_output_stride_counts_where_a_recipe_is_silent():
     assert deepest("DeepLabV3", output_stride=32) == 32
 
 
-@pytest.mark.parametrize("name", ["DeepLabV3", "DeepLabV3Plus", "PSPNet"])
+@pytest.mark.parametrize("name", ["DDRNet", "DeepLabV3", "DeepLabV3Plus", "PSPNet"])
 def test_batch_norm_over_the_mean_of_one_image_is_an_error_that_says_what_to_do(name):
     model = build_model(name)
     with pytest.raises(UserError, match=r"set train\.batch_size to 2 or more"):

@@ -29,6 +29,13 @@ PUBLISHED = [
     ("DeepLabV3", {}, "ResNet50_vd", {}, 39_069_045, "biases"),
     ("DeepLabV3Plus", {"low_level": "layer1"}, "ResNet50_vd", {}, 26_723_909, "biases"),
     ("DeepLabV3Plus", {"low_level": "blocks0"}, "Xception65", {}, 41_057_813, "biases"),
+    # the authors' 20.5 million, counted from their prototxt
+    ("DeepLabV1", {"batch_norm": False}, "DeepLabVGG16", {"batch_norm": False}, 20_505_429, 0),
+    # kazuto1011/deeplab-pytorch, DrSleep/refinenet-pytorch and light-weight-refinenet
+    ("DeepLabV2", {}, "ResNet101", {}, 44_048_532, 0),
+    ("RefineNet", {}, "ResNet101", {}, 118_052_437, 0),
+    ("LightRefineNet", {}, "ResNet50", {}, 27_357_525, 0),
+    ("LightRefineNet", {}, "ResNet101", {}, 46_349_653, 0),
 ]
 
 
@@ -72,3 +79,10 @@ def test_backbones_have_the_published_number_of_parameters(name):
         backbone = BACKBONES[name]()
     trained = sum(int(np.prod(p.shape)) for p in backbone.parameters() if not p.stop_gradient)
     assert trained == BACKBONE_COUNTS[name]
+
+
+def test_ddrnet_has_the_authors_parameters_but_for_the_stems_biases_under_batch_norm():
+    with paddle.LazyGuard():
+        model = MODELS["DDRNet"](BACKBONES["DDRNet23Slim"](), num_classes=19)
+    trained = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
+    assert trained == 5_734_342 - 2 * 32

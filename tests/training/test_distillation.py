@@ -78,6 +78,7 @@ def test_a_student_learns_from_a_network_and_from_its_export_alike(tiny, tmp_pat
     with_features = f"distillation={by_config[:-1]}, features: 10.0}}"
     options = tiny(*base, with_features, f"train.save_dir={tmp_path / 'features'}")
     assert main(["train", *options]) == 0
+    assert f"distillation from {teacher} (" in capsys.readouterr().out
     assert _losses(tmp_path / "features")[0] != losses["network"][0]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from paddlefcn.errors import OutputError
 from paddlefcn.ownership import mark
-from paddlefcn.training.folder import claim_existing, claim_new, claim_overwritten, runs_of
+from paddlefcn.training.folder import claim_existing, claim_new, claim_overwritten, is_begun, runs_of
 
 HOLD = """
 import sys, time
@@ -98,3 +98,16 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         claim_new(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "left", ["..paddlefcn.json.12.partial", ".config.yml.12.partial", ".split.json.12.partial"]
+)
+def test_a_run_killed_before_its_recipe_stood_there_is_begun_whatever_was_being_written(tmp_path, left):
+    """Class weights are written before the mark: a resume took the next folder instead."""
+    (tmp_path / ".lock").write_text("12\n")
+    (tmp_path / "class_weights.json").write_text("{}")
+    (tmp_path / left).write_text("{")
+    assert is_begun(tmp_path)
+    (tmp_path / "thesis.doc").write_text("mine")
+    assert not is_begun(tmp_path)

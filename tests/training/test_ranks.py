@@ -104,6 +104,57 @@ def test_a_dead_rank_stops_all_and_leaves_the_newest_checkpoint(tiny, tmp_path):
     assert _weights(run, max(iterations))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the rank in /proc")
+@pytest.mark.parametrize("whom", ["one rank", "the launcher"])
+def test_a_sigterm_stops_all_ranks_with_one_checkpoint_and_a_resume_ends_in_the_same_bits(
+    tiny, tmp_path, whom
+):
+    iters = 120
+    often = ("train.save_iters=1000", "train.eval_iters=1000", "train.keep=9", "train.log_iters=20")
+    # dropout and BatchNorm are on: they follow from the iteration and the rank
+    options = (f"train.iters={iters}", "train.batch_size=2", *often)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    _launched(tmp_path, tiny(*options, f"train.save_dir={whole}"))
+    process = _start(tmp_path, tiny(*options))
+    waited = time.monotonic() + 200
+    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
+        assert process.poll() is None
+        assert time.monotonic() < waited
+        time.sleep(0.02)
+    target = process.pid if whom == "the launcher" else _rank_of(process.pid, 1)
+    os.kill(target, signal.SIGTERM)
+    process.communicate(timeout=100)
+    assert process.returncode != 0
+    (checkpoint,) = (run / "checkpoints").glob("iter_*")
+    stopped = int(checkpoint.name[5:])
+    assert 5 <= stopped < iters
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["iter"] == stopped
+    assert "--resume" in (run / "train.log").read_text().splitlines()[-1]
+    _launched(tmp_path, [*tiny(*options), "--resume", str(run)])
+    ours, theirs = _weights(run, iters), _weights(whole, iters)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+    assert (run / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_a_student_of_two_ranks_learns_what_one_of_a_single_process_does(tiny, tmp_path):
+    teacher = tmp_path / "teacher"
+    assert main(["train", *tiny("train.iters=4", "model.dropout=0.0", f"train.save_dir={teacher}")]) == 0
+    source = f"config: {teacher / 'config.yml'}, weights: {teacher}"
+    taught = f"distillation={{{source}, weight: 0.7, temperature: 2.0, features: 5.0}}"
+    runs = [tmp_path / name for name in ("one", "two", "alone")]
+    assert main(["train", *tiny(*SAME, taught, "train.batch_size=4", f"train.save_dir={runs[0]}")]) == 0
+    _launched(tmp_path, tiny(*SAME, taught, "train.batch_size=2", f"train.save_dir={runs[1]}"))
+    _assert_close(*runs[:2])
+    assert main(["train", *tiny(*SAME, "train.batch_size=4", f"train.save_dir={runs[2]}")]) == 0
+    with pytest.raises(AssertionError):
+        _assert_close(runs[0], runs[2])
+
+
 def _rank_of(launcher, rank):
     for folder in os.listdir("/proc"):
         try:

@@ -7,10 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import TINY
 from PIL import Image
 from safetensors.numpy import load_file
 
 from paddlefcn.commands import main
+from paddlefcn.config import load_config
+from paddlefcn.training.resume import find_run
 
 
 def tree(folder) -> dict[str, bytes]:
@@ -22,52 +25,100 @@ def tree(folder) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def stopped(tiny, tmp_path):
-    """A run of 4 iterations that stands at its second checkpoint."""
-    options = ("train.iters=4", "train.eval_iters=4", "train.previews=0")
-    assert main(["train", *tiny(*options)]) == 0
-    run = tmp_path / "run"
+OPTIONS = ("train.iters=4", "train.eval_iters=4", "train.previews=0")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of 4 iterations that stands at its second checkpoint, and its recipe."""
+    place = tmp_path_factory.mktemp("stopped")
+    (place / "tiny.yml").write_text(TINY)
+    recipe = ["-c", str(place / "tiny.yml"), "-o", f"train.save_dir={place / 'run'}", *OPTIONS]
+    assert main(["train", *recipe]) == 0
+    run = place / "run"
     shutil.rmtree(run / "checkpoints" / "iter_4")
     (run / "checkpoints" / "last").write_text("iter_2\n")
-    return tiny(*options)
+    return place, recipe
+
+
+@pytest.fixture
+def stopped(made, tmp_path):
+    """A copy of it."""
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    return ["-c", str(tmp_path / "tiny.yml"), "-o", f"train.save_dir={tmp_path / 'run'}", *OPTIONS]
 
 
 CHANGED = [
-    "model.backbone.width=4",
-    "data.classes=[a, b, c, d, e, f]",
-    "data.classes=[a, b]",
-    "optimizer={type: Adam}",
-    "optimizer.momentum=0.8",
-    "loss.0.type=Focal",
-    "train.seed=1",
-    "train.iters=3",
-    "train.batch_size=1",
-    "train.accumulate=2",
-    "train.ema_decay=0.9",
-    "train.eval_iters=2",
-    "schedule.learning_rate=0.01",
-    "data.train_images=6",
-    "data.train_transforms=[]",
-    "data.normalize.scale=1",
-    "model.dropout=0",
+    # the network
+    *("model.backbone.width=4", "model.backbone.arch=[1,1,1,1,2]", "model.backbone.batch_norm=false"),
+    *("model.backbone={type: VGG11}", "model.type=FCN16s", "model.fc_channels=4", "model.fc6_kernel=3"),
+    *("model.dropout=0", "model.upsample=transposed", "model.deep_supervision=true", "model.pretrained=x"),
+    # the data
+    *("data.classes=[a, b, c, d, e, f]", "data.classes=[a, b]", "data.ignore_index=254", "data.type=VOC"),
+    *("data.train_images=6", "data.val_images=3", "data.size=[16,16]", "data.train_transforms=[]"),
+    *("data.train_transforms.1.size=[16,16]", "data.val_transforms=[{type: Resize, short: 16}]"),
+    *("data.normalize.scale=1", "data.normalize.order=BGR", "data.on_bad_image=skip", "data.cache=memory"),
+    *("data.label_map={0: 0}", "data.max_pixels=100000", "data.threshold=128"),
+    # the loss, the optimizer, the schedule
+    *("loss.0.type=Focal", "loss.0.class_weights=[1,1,1,1,1,2]", "loss=[{type: Dice}, {type: CrossEntropy}]"),
+    *(
+        "optimizer={type: Adam}",
+        "optimizer.momentum=0.8",
+        "optimizer.weight_decay=0",
+        "optimizer.clip_norm=1",
+    ),
+    *("optimizer.nesterov=true", "optimizer.head_lr_factor=10", "schedule.learning_rate=0.01"),
+    *("schedule={type: Cosine, learning_rate: 0.05}", "schedule.warmup_iters=0", "schedule.power=1.0"),
+    # the training
+    *("train.seed=1", "train.iters=3", "train.batch_size=1", "train.accumulate=2", "train.ema_decay=0.9"),
+    *("train.eval_iters=2", "train.best=mean_dice", "train.early_stop=2", "train.swa_start=2"),
+    *("train.freeze=[backbone]", "train.precision=bf16", "train.sizes=[{until: 1, scale: 0.5}]"),
+    *("stages=[{model: FCN32s, iters: 2}, {model: FCN8s, iters: 2}]", "refine.temperature=2.0"),
+]
+LISTED = [
+    *("train.iters=5", "train.log_iters=1", "train.save_iters=1", "train.keep=1", "train.previews=3"),
+    *("train.on_nan=skip 3", "data.num_workers=1", "data.root=elsewhere", "data.download=true"),
+    "runtime.cpu_accelerator=auto",
 ]
 
 
-@pytest.mark.parametrize("change", CHANGED)
-def test_a_resume_whose_recipe_differs_is_refused_by_its_keys_and_touches_nothing(
-    change, stopped, tmp_path, capsys
-):
-    before = tree(tmp_path / "run")
+def test_the_changes_tried_are_more_than_fifty():
+    assert len({*CHANGED}) == len(CHANGED) >= 50
+
+
+def test_a_resume_whose_recipe_differs_is_refused_by_its_keys_and_touches_nothing(made, capsys):
+    place, recipe = made
+    before = tree(place)
     # the comparison comes before anything is built, so that wrong values need not be right
-    for resume in (["--resume"], ["--resume", str(tmp_path / "run")]):
-        capsys.readouterr()
-        assert main(["train", *stopped, change, *resume]) == 2
+    for number, change in enumerate(CHANGED):
+        resume = ["--resume"] if number % 2 else ["--resume", str(place / "run")]
+        assert main(["train", *recipe, change, *resume]) == 2, change
         error = capsys.readouterr().err
-        assert change.split("=")[0].removesuffix(".0.type") in error
-        assert "start a new run without --resume" in error
-    assert tree(tmp_path / "run") == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("run")] == ["run"]
+        key = change.split("=")[0]
+        assert any(name in error for name in (key, key.rpartition(".")[0], key.split(".")[0])), error
+        assert tree(place) == before, change
+
+
+def test_the_refusal_names_the_key_and_what_to_do(made, capsys):
+    place, recipe = made
+    for change in ("model.backbone.width=4", "train.seed=1", "schedule.power=1.0", "optimizer={type: Adam}"):
+        for resume in (["--resume"], ["--resume", str(place / "run")]):
+            assert main(["train", *recipe, change, *resume]) == 2
+            error = capsys.readouterr().err
+            assert change.split("=")[0] in error
+            assert "start a new run without --resume" in error
+
+
+@pytest.mark.parametrize("change", LISTED)
+def test_what_the_docs_list_is_let_through_and_looking_touches_nothing(made, repo, change):
+    place, recipe = made
+    before = tree(place)
+    config = load_config(recipe[1], [*recipe[3:], change])
+    assert find_run(config, place / "run") == place / "run"
+    assert find_run(config, True) == place / "run"
+    assert tree(place) == before
+    key = change.split("=")[0].removesuffix(".cpu_accelerator")
+    assert f"`{key}`" in (repo / "docs" / "trust.md").read_text(encoding="utf-8")
 
 
 def test_what_may_change_on_purpose_goes_on(stopped, tmp_path):

@@ -15,8 +15,10 @@ from paddlefcn.config import load_config
 from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.data.loader import Batch
 from paddlefcn.engine.averaging import StochasticAverage
+from paddlefcn.engine.batch_norm import statistics_apart, synchronise
 from paddlefcn.engine.freezing import freeze, training_mode
 from paddlefcn.engine.history import ends_early
+from paddlefcn.engine.ranks import ALONE, Ranks
 from paddlefcn.engine.recompute import recompute_blocks
 from paddlefcn.engine.step import TrainStep
 from paddlefcn.losses import CrossEntropy, LossEntry, WeightedLosses
@@ -272,3 +274,37 @@ def test_wrong_values_are_one_line_before_anything_is_written(tiny, tmp_path, ca
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_batch_norm_over_ranks_keeps_names_weights_and_what_is_trained(tmp_path, monkeypatch):
+    """What a CPU can show: paddle has no kernel for it there, so no step is taken."""
+    plain, model = _Outputs(_net()), _Outputs(_net())
+    freeze(model, ["backbone.1.bias"])
+    before, parameters = model.state_dict(), list(model.parameters())
+    assert not statistics_apart(model, ALONE)
+    assert statistics_apart(model, Ranks(0, 2))
+    synchronise(model, Ranks(0, 2))  # on a CPU nothing changes
+    assert isinstance(model.backbone[1], nn.BatchNorm2D)
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    synchronise(model, ALONE)
+    assert isinstance(model.backbone[1], nn.BatchNorm2D)
+    synchronise(model, Ranks(0, 2))
+    assert isinstance(model.backbone[1], nn.SyncBatchNorm)
+    assert not statistics_apart(model, Ranks(0, 2))
+    after = model.state_dict()
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name].numpy(), value.numpy())
+    # the same tensors, so that an optimizer and what is frozen go on with them
+    assert {id(value) for value in model.parameters()} == {id(value) for value in parameters}
+    assert model.backbone[1].bias.stop_gradient
+    assert not model.backbone[1].weight.stop_gradient
+    training_mode(model)
+    assert model.backbone[1].training
+    for value in after.values():
+        value.set_value(value + 0.25)
+    assert plain.set_state_dict({name: paddle.to_tensor(v.numpy()) for name, v in after.items()}) == ([], [])
+    plain.eval()
+    image = paddle.to_tensor(_batch().image)
+    assert np.isfinite(plain(image)[0].numpy()).all()
+    np.testing.assert_array_equal(plain.backbone[1]._mean.numpy(), before["backbone.1._mean"].numpy())

@@ -91,15 +91,46 @@ def test_what_a_file_cannot_say_is_printed_and_kept(name, library, assumed, thei
     assert yaml.safe_load(line)["model"] == {**section, "pretrained": str(out)}
 
 
+def test_what_smp_networks_assume_and_how_they_differ_goes_along(theirs, tmp_path, capsys):
+    out, printed = imported(theirs, "smp_pspnet_resnet18", tmp_path, capsys, "--format", "smp")
+    assert "(smp's defaults): images normalised as its ImageNet encoders'" in printed
+    section = json.loads(read_metadata(out)["paddlefcn.model"])
+    assert section["type"] == "PSPNet"
+    assert section["deepest"] == "layer2"
+    assert not section["mean_norm"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decoder.blocks.0.attention1.weight": [3]}, "attention1.weight has no place"),
+        ({"decoder.blocks.4.conv2.0.weight": None}, "another depth than 5"),
+        ({"encoder.layer1.0.conv1.weight": None}, "its encoder is no ResNet"),
+        ({"decoder.blocks.0.conv1.0.weight": None}, "none of Unet, UnetPlusPlus, PSPNet and DeepLabV3Plus"),
+    ],
+)
+def test_an_smp_network_that_is_not_here_is_refused_in_one_line(change, message, theirs, tmp_path, capsys):
+    state = read_state(theirs("smp_unet_resnet18"))
+    for name, shape in change.items():
+        state.pop(name, None)
+        if shape:
+            state[name] = fill(name, tuple(shape))
+    save_state(state, tmp_path / "odd.safetensors")
+    command = ["import-weights", "--input", str(tmp_path / "odd.safetensors"), "--output"]
+    assert main([*command, str(tmp_path / "o.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_an_imported_model_is_fine_tuned_to_other_classes_in_one_command(theirs, tmp_path, capsys):
     out, _ = imported(theirs, "paddleseg_deeplabv3p_resnet50", tmp_path, capsys)
     section = {**json.loads(read_metadata(out)["paddlefcn.model"]), "pretrained": str(out)}
     assert main(["train", "-c", recipe(tmp_path, section, HALF), "--device", "cpu"]) == 0
-    printed = capsys.readouterr()
-    log = printed.err + printed.out
-    # five classes there, six here: two tensors start anew, and the log says so and why
-    assert "file [5, 16, 1, 1], network [6, 16, 1, 1]: other classes, made anew" in log
-    assert "2 new" in log
+    # five classes there, six here: two tensors start anew, and screen and log say so and why
+    for text in (capsys.readouterr().out, (tmp_path / "run" / "train.log").read_text()):
+        assert "file [5, 16, 1, 1], network [6, 16, 1, 1]: other classes, made anew" in text
+        assert "2 new" in text
     trained = read_state(tmp_path / "run" / "best" / "model.safetensors")
     assert trained["score.weight"].shape[0] == 6
     change = np.abs(trained["backbone.conv1.0.weight"] - read_state(out)["backbone.conv1.0.weight"]).max()
@@ -115,7 +146,7 @@ def test_a_library_file_goes_into_a_recipe_as_it_is(theirs, tmp_path, capsys):
     }
     imagenet = {"scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": "RGB"}
     assert main(["train", "-c", recipe(tmp_path, section, imagenet), "--device", "cpu"]) == 0
-    assert "4 new" in capsys.readouterr().err
+    assert "4 new" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,20 @@ def test_the_fc_layers_are_subsampled_on_request(tmp_path, capsys):
     assert "fc_channels: 6, fc6_kernel: 1" in said
 
 
+@pytest.mark.parametrize("model", [(), ("--model", "VGG16")], ids=["no model", "a backbone"])
+def test_subsampling_what_a_backbone_does_not_take_is_refused(model, tmp_path, capsys):
+    out = tmp_path / "v.safetensors"
+    arguments = ["--input", FIXTURES / "torchvision_vgg16.pth", *model, "--output", out]
+    code, _, err = start(capsys, *arguments, "--fc-channels", 6)
+    assert code == 2
+    assert "add --model FCN8s" in err
+    assert not out.exists()
+    code, said, _ = start(capsys, *arguments)
+    assert code == 0
+    assert "--model FCN8s takes them too" in said
+    assert not any(name.startswith("fc") for name in read_state(out))
+
+
 def test_bgr_trained_weights_in_torchvision_names_can_be_marked(tmp_path, capsys):
     out = tmp_path / "v.safetensors"
     code, _, _ = start(

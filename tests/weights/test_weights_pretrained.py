@@ -136,7 +136,21 @@ def test_a_stage_passes_its_weights_to_the_next(tmp_path):
         ),
         (lambda: backbone(), "torchvision_vgg13.safetensors", r"conv3_3\.conv\.weight is missing"),
         (lambda: backbone(kind=VGG11), "torchvision_vgg16.pth", r"features\.2\.weight has no place"),
-        (lambda: VGG16(width=4, batch_norm=False), "torchvision_vgg16.pth", "another width"),
+        (
+            lambda: VGG16(width=4, batch_norm=False),
+            "torchvision_vgg16.pth",
+            r"the file's backbone is \{type: VGG16, batch_norm: false, widths: \[2, 4, 6, 8, 8\]\}, the",
+        ),
+        (
+            lambda: FCN8s(VGG16(width=4, batch_norm=False), num_classes=3, fc_channels=6, batch_norm=False),
+            "torchvision_vgg16.pth",
+            r"network's \{type: VGG16, batch_norm: false, width: 4\}; set model\.backbone to the former$",
+        ),
+        (
+            lambda: VGG16(widths=(2, 4, 6, 8, 8), batch_norm=False, in_channels=4),
+            "torchvision_vgg16.pth",
+            r"for images of 3 channels, data\.normalize has 4",
+        ),
         (lambda: fcn(fc_channels=6), "torchvision_vgg16.pth", "--fc-channels N --fc6-kernel K"),
         (lambda: fcn(fc6_kernel=3), "torchvision_vgg16.pth", "--fc-channels N --fc6-kernel K"),
     ],

@@ -1,14 +1,16 @@
 // Convolution forward, data and weight gradient over channels-last images; weights as Paddle keeps them.
 //
-// Two roads. Primitives are fastest for 3x3 kernels, but want their weights in a layout of their own: cheap
-// for 3x3, ruinous for FCN's fc6 (411 MB, three times a step). There, and for 1x1 kernels, a matrix product
-// over the plain weights is as fast and touches them once.
+// Three roads. Primitives do everything, but want their weights in a layout of their own: cheap for 3x3 kernels,
+// ruinous for FCN's fc6 (411 MB, three times a step). There, and for large 1x1 kernels, a matrix product over
+// the plain weights is as fast and touches them once. Most 3x3 and 7x7 kernels of stride 1 take fewer
+// multiplications by Winograd's minimal filtering.
 #include <sys/mman.h>
 
 #include <algorithm>
 
 #include "exports.h"
 #include "matrices.h"
+#include "winograd.h"
 
 namespace {
 // [pixels, c*kh*kw]: what each output pixel sees, in the order of a weight's row
@@ -76,7 +78,8 @@ const bfloat* narrowed(const float* weight, int64_t rows, int64_t columns, int64
 }
 
 bool forward(const Convolution& g, const void* x, const float* weight, void* y) {
-    if (!g.gemm) return primitive_forward(g, x, weight, y);
+    if (g.method == kMinimal) return g.kh == 3 ? small_forward(g, x, weight, y) : large_forward(g, x, weight, y);
+    if (g.method == kPrimitive) return primitive_forward(g, x, weight, y);
     int64_t pixels = g.pixels(), taps = g.taps();
     if (!g.bf16)
         return product({false, true, pixels, g.o, taps, taps, taps, g.o}, columns(g, static_cast<const float*>(x)),
@@ -93,7 +96,9 @@ bool forward(const Convolution& g, const void* x, const float* weight, void* y) 
 }
 
 bool data_gradient(const Convolution& g, const void* dy, const float* weight, float* dx) {
-    if (!g.gemm) return primitive_data_gradient(g, dy, weight, dx);
+    if (g.method == kMinimal)
+        return g.kh == 3 ? small_data_gradient(g, dy, weight, dx) : large_data_gradient(g, dy, weight, dx);
+    if (g.method == kPrimitive) return primitive_data_gradient(g, dy, weight, dx);
     int64_t pixels = g.pixels(), taps = g.taps();
     float* to = dx;
     if (!g.pointwise()) to = static_cast<float*>(buffer(kColumns, size_t(pixels * taps) * sizeof(float)));
@@ -114,7 +119,9 @@ bool data_gradient(const Convolution& g, const void* dy, const float* weight, fl
 }
 
 bool weight_gradient(const Convolution& g, const void* x, const void* dy, float* dweight) {
-    if (!g.gemm) return primitive_weight_gradient(g, x, dy, dweight);
+    if (g.method == kMinimal)
+        return g.kh == 3 ? small_weight_gradient(g, x, dy, dweight) : large_weight_gradient(g, x, dy, dweight);
+    if (g.method == kPrimitive) return primitive_weight_gradient(g, x, dy, dweight);
     int64_t pixels = g.pixels(), taps = g.taps();
     Product whole{true, false, g.o, taps, pixels, g.o, taps, taps};
     if (!g.bf16)
@@ -131,7 +138,7 @@ void to_bfloat(const float* source, bfloat* target, int64_t count) {
 }
 
 int fcn_supported(const int64_t* numbers) {
-    return guarded([&] { return read(numbers).gemm || primitive_exists(read(numbers)); });
+    return guarded([&] { return read(numbers).method != kPrimitive || primitive_exists(read(numbers)); });
 }
 
 int fcn_convolution(const int64_t* numbers, const void* x, const float* weight, void* y) {

@@ -26,6 +26,8 @@ int fcn_to_channels_last(int wide, const float* x, int64_t images, int64_t chann
 int fcn_narrow(const float* x, int64_t count, void* result);
 int fcn_add_relu(const float* a, const float* b, int64_t count, float* z);
 int fcn_add_relu_gradient(const float* dz, const float* z, int64_t count, float* da, float* db);
+int fcn_copy_channels(const float* from, int64_t from_channels, float* to, int64_t to_channels, int64_t channels,
+                      int64_t pixels);
 int fcn_max_pool(const int64_t* numbers, const float* x, float* y, uint8_t* winner);
 int fcn_max_pool_gradient(const int64_t* numbers, const float* dy, const uint8_t* winner, float* dx);
 }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+enum Method { kPrimitive, kProduct, kMinimal };  // oneDNN's convolution, matrix product, winograd.h
+
 // A convolution over [N,C,H,W] in channels-last storage, as Python hands it over: 20 numbers in this order.
 struct Convolution {
     int64_t n, c, h, w;          // image
@@ -14,7 +16,7 @@ struct Convolution {
     int64_t groups;
     int64_t oh, ow;              // output size
     int64_t bf16;                // arithmetic and activations in bfloat16 (weights come as float)
-    int64_t gemm;                // by matrix product over plain weights instead of a convolution primitive
+    int64_t method;              // one of Method
 
     int64_t pixels() const { return n * oh * ow; }
     int64_t taps() const { return c / groups * kh * kw; }

@@ -80,7 +80,8 @@ class COCO(Annotations):
             if len(numbers) % 2 or len(numbers) < 6:
                 raise ring.error(f"expected x, y, … of three or more points, got {len(numbers)} numbers")
             parts.append([np.array(numbers).reshape(-1, 2)])
-        return [Region(label, outline(parts), sum(polygon_area(part[0]) for part in parts), crowd)]
+        rings = [part[0] for part in parts]
+        return [Region(label, outline(parts), sum(map(polygon_area, rings)), crowd, rings)]
 
     def labels(self) -> Iterable[str]:
         return [self._categories[number] for number in sorted(self._categories)]

@@ -106,7 +106,8 @@ def _region(shape: Element, where: str) -> Region | None:
         return _mask(shape, where)
     else:
         return None
-    return Region(_attribute(shape, "label", where), outline([[points]]), polygon_area(points))
+    label = _attribute(shape, "label", where)
+    return Region(label, outline([[points]]), polygon_area(points), outlines=[points])
 
 
 def _points(text: str, where: str) -> np.ndarray:

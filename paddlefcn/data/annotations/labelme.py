@@ -105,7 +105,8 @@ def _region(shape: Tree, max_pixels: int) -> Region:
     least, most = _POINTS.get(kind, (1 if kind == "points" else 3, 1 << 20))
     if not least <= len(points) <= most:
         raise shape.error(f"a {kind} of {len(points)} points")
-    return Region(label, sketch(kind, points), _area(kind, points))
+    outlines = [points] if kind in ("polygon", "oriented_rectangle") else []
+    return Region(label, sketch(kind, points), _area(kind, points), outlines=outlines)
 
 
 def _area(kind: str, points: np.ndarray) -> float:

@@ -21,13 +21,15 @@ Draw = Callable[[int, int], tuple[Box, np.ndarray]]  # (height, width) -> where,
 class Region:
     """A labelled region. `draw(height, width)` gives the box it lies in and the pixels in it, boolean.
 
-    `area` orders regions by size; `crowd` marks one that stands for several objects.
+    `area` orders regions by size; `crowd` marks one that stands for several objects. `outlines` are its
+    polygons [N, 2] of (x, y), if it is made of any.
     """
 
     label: str
     draw: Draw
     area: float
     crowd: bool = False
+    outlines: Sequence[np.ndarray] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from paddlefcn.data.annotations.crossings import first_crossing
 from paddlefcn.data.annotations.regions import Annotation, Region
 from paddlefcn.data.datasets.base import FilePairs, Sample
 from paddlefcn.data.images import image_files
@@ -158,6 +159,19 @@ class Annotations(FilePairs, abc.ABC):
                 ) from None
             ids[box][inside] = value
         return ids
+
+    def doubts(self, index: int, labels: LabelReader) -> list[str]:
+        """What a check should report of a sample that can be read: outlines that cross themselves."""
+        annotation = self.annotation(self.samples[index], labels.max_pixels)
+        lines = []
+        for region in annotation.regions:
+            found = next(filter(None, map(first_crossing, region.outlines)), None)
+            if found is not None:
+                lines.append(
+                    f"{annotation.where}: {region.label}: its outline crosses itself at ({found[0]:.1f}, "
+                    f"{found[1]:.1f}), so what it surrounds twice may be left out; redraw it in the tool"
+                )
+        return lines
 
     def _id(self, region: Region, where: str) -> int:
         label = self._rename.get(region.label, region.label)

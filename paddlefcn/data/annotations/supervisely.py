@@ -71,7 +71,7 @@ def _region(item: Tree, max_pixels: int) -> Region | None:
         rings = [np.array([[left, top], [right, top], [right, bottom], [left, bottom]])]
     else:
         rings += [read_points(hole, 3) for hole in item["points"]["interior"].items()]
-    return Region(label, integer_polygon(rings), polygon_area(rings[0]))
+    return Region(label, integer_polygon(rings), polygon_area(rings[0]), outlines=rings)
 
 
 def _pair(tree: Tree) -> list[Tree]:

@@ -70,7 +70,8 @@ class YOLOSeg(Annotations):
             most = np.abs(points).max()
             raise DataError(f"{where}: coordinates are shares of the image, 0 to 1, got {most:g}")
         points *= (width, height)
-        return Region(self._names[int(numbers[0])], outline([[points]]), polygon_area(points))
+        name = self._names[int(numbers[0])]
+        return Region(name, outline([[points]]), polygon_area(points), outlines=[points])
 
     def labels(self) -> Iterable[str]:
         return [self._names[number] for number in sorted(self._names)]

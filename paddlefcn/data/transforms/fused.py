@@ -162,7 +162,7 @@ def resize_averaged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return resize_over_areas(image, height, width)
     fine = 2 if factor < _BILINEAR_FROM else 1
     size = (width * fine, height * fine)
-    resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     resized = resized.reshape(height * fine, width * fine, image.shape[2])
     return resized if fine == 1 else resize_over_areas(resized, height, width)
 
@@ -172,8 +172,7 @@ def resize_ids(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if label.shape == size:
         return label
     if label.dtype == np.uint8:  # of cv2's two nearests the one by pixel centres
-        plain = np.ascontiguousarray(label)
-        return cv2.resize(plain, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
     resized = resize_label(label, *size)
     assert resized is not None
     return resized

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paddlefcn.weights.families import fcn_authors, own, paddleseg, rows, torchvision_nets
+from paddlefcn.weights.families import fcn_authors, own, paddleseg, rows, smp, timm_nets, torchvision_nets
 
 # in the order in which they are asked whether a file is theirs
-FAMILIES: tuple[Any, ...] = (own, rows, paddleseg, torchvision_nets, fcn_authors)
+FAMILIES: tuple[Any, ...] = (own, rows, paddleseg, smp, timm_nets, torchvision_nets, fcn_authors)

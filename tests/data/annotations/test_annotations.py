@@ -2,13 +2,15 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
 
 from paddlefcn.data import DATASETS
+from paddlefcn.data.annotations.crossings import first_crossing
 from paddlefcn.data.annotations.regions import decode_runs, encode_runs, outline
-from paddlefcn.data.checks import quick_look
+from paddlefcn.data.checks import Inspector, quick_look
 from paddlefcn.data.datasets import SegmentationDataset
 from paddlefcn.data.labels import LabelReader
 from paddlefcn.data.report import check
@@ -239,3 +241,56 @@ def test_a_recipe_gives_its_classes_to_the_annotations(tmp_path):
     config = load_config(tmp_path / "recipe.yml")
     validate(config)
     np.testing.assert_array_equal(build_dataset(config, "val").read(0)[1], expected["a.jpg"])
+
+
+def faults_of(root, kind):
+    found = []
+    for split in ("train", "val"):
+        source = DATASETS[kind](root, split, classes=writers.CLASSES)
+        inspect = Inspector(SegmentationDataset(source, LabelReader(len(writers.CLASSES))))
+        found += [line for index in range(len(source.samples)) for line in inspect(index).faults]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["LabelMe", "COCO", "CVAT", "YOLOSeg", "Supervisely"])
+def test_outlines_that_cross_themselves_are_a_fault_of_the_check_alone(tmp_path, kind):
+    points = [[10.0, 10], [40, 40], [40, 10], [10, 40]]  # an hourglass, which crosses at (25, 25)
+    writers.WRITERS[kind](tmp_path)
+    assert not any("crosses itself" in line for line in faults_of(tmp_path, kind))
+    if kind == "LabelMe":
+        first_shape(tmp_path / "a.json", shape_type="polygon", points=points)
+    elif kind == "COCO":
+        coco_object(tmp_path, 0, segmentation=[np.ravel(points).tolist()])
+    elif kind == "CVAT":
+        file = tmp_path / "annotations.xml"
+        text = ";".join(f"{x:.2f},{y:.2f}" for x, y in points)
+        file.write_text(re.sub(r'(<polygon [^>]*?points=)"[^"]*"', rf'\1"{text}"', file.read_text(), count=1))
+    elif kind == "YOLOSeg":
+        shares = " ".join(f"{x / 64} {y / 48}" for x, y in points)
+        (tmp_path / "labels/train/a.txt").write_text(f"0 {shares}\n")
+    else:
+        file = tmp_path / "ds/ann/a.jpg.json"
+        tree = json.loads(file.read_text())
+        (polygon,) = [item for item in tree["objects"] if item["geometryType"] == "polygon"][:1]
+        polygon["points"] = {"exterior": points, "interior": []}
+        file.write_text(json.dumps(tree))
+    (line,) = [line for line in faults_of(tmp_path, kind) if "crosses itself" in line]
+    assert re.search(r"its outline crosses itself at \(25\.0, 25\.0\), .*; redraw it in the tool", line)
+    assert everything(tmp_path, kind, classes=writers.CLASSES)  # reading draws it as the tool does
+
+
+def test_a_crossing_is_found_wherever_it_is_and_a_touch_is_none():
+    angles = np.linspace(0, 2 * np.pi, 3000, endpoint=False)
+    circle = np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], axis=1)
+    assert first_crossing(circle) is None
+    knotted = circle.copy()
+    knotted[[2500, 2501]] = knotted[[2501, 2500]]
+    x, y = first_crossing(knotted)
+    assert np.hypot(*(circle[2500] - (x, y))) < 0.2
+    bridge = np.array(
+        [[0, 0], [10, 0], [10, 10], [5, 10], [5, 8], [7, 5], [3, 5], [5, 8], [5, 10], [0, 10.0]]
+    )
+    assert first_crossing(bridge) is None
+    assert first_crossing(np.array([[0, 0], [4, 0], [4, 4], [2, 0], [0, 4.0]])) is None  # touches an edge
+    assert first_crossing(np.array([[0, 0], [4, 0]])) is None
+    assert first_crossing(np.zeros((0, 2))) is None
