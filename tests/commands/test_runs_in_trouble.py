@@ -90,7 +90,7 @@ def test_an_image_that_breaks_in_mid_training_is_named(
     path = tmp_path / "set" / "images" / "p2.png"
     content = path.read_bytes()
     at_iteration(3, path.unlink if how == "vanished" else lambda: path.write_bytes(content[:800]))
-    options = pictures(f"data.num_workers={workers}", "train.save_iters=1", "train.iters=40")
+    options = pictures(f"data.num_workers={workers}", "train.save_iters=1", "train.iters=16")
     assert main(["train", *options]) == 2
     line = last_line(capsys)
     assert str(path) in line
