@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,7 @@ class Classes:
         return cls(tuple(names), palette, int(values["ignore_index"]))
 
 
+@functools.cache  # asked for once an image
 def voc_palette(count: int) -> tuple[Colour, ...]:
     """The colours of PASCAL VOC (its development kit's colour map), for any number of classes up to 256."""
 
