@@ -20,11 +20,14 @@ class Interrupts:
     """Within `with Interrupts() as interrupts:`, `interrupts.code` becomes 130, 143 or 129 at a signal.
 
     A second signal ends the process at once; files are written beside their target and renamed, so
-    nothing is damaged by that.
+    nothing is damaged by that. Within another one, a signal that came to that counts here too.
+
+    Args:
+        patient: no SIGTERM after the first ends the process: a launcher of several sends it again and again.
     """
 
-    def __init__(self) -> None:
-        self.code = 0
+    def __init__(self, *, patient: bool = False) -> None:
+        self.code, self.patient = 0, patient
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -32,9 +35,12 @@ class Interrupts:
             if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: the user wants the run to go on
             try:
-                self._before[number] = signal.signal(number, self._note)
+                before = self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread: whoever runs us there handles signals
                 break
+            outer = getattr(before, "__self__", None)
+            if isinstance(outer, Interrupts):
+                self.code = self.code or outer.code
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -48,6 +54,8 @@ class Interrupts:
 
     def _note(self, number: int, frame: types.FrameType | None) -> None:
         code = 128 + number
+        if self.code and self.patient and number == signal.SIGTERM:
+            return
         if self.code:
             os._exit(code)
         self.code = code

@@ -108,7 +108,7 @@ class Loop:
         plan, state, ranks = self.plan, self.state, self.step.ranks
         batches = self.loader.batches(start=state.iteration * self.step.accumulate)
         training_mode(self.model)
-        with Interrupts() as interrupts:
+        with Interrupts(patient=ranks.size > 1) as interrupts:
             if plan.due(state.iteration, plan.eval_iters) and state.evaluated != state.iteration:
                 self._evaluate(interrupts)
             # a signal reaches the ranks at different times: they agree on it after every step

@@ -14,6 +14,7 @@ from paddlefcn import build, ownership, runtime
 from paddlefcn.class_weights import find_counts, write_counts
 from paddlefcn.data.checks import quick_look
 from paddlefcn.engine.checkpoint import Checkpoints, State
+from paddlefcn.engine.interrupt import Interrupts
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.ranks import Ranks, join_ranks, stopping_together
 from paddlefcn.engine.records import Nothing, Records, TextLog, check_lines, read_records
@@ -170,7 +171,9 @@ class _Session:
             for line in loop.loader.prepare():
                 progress.say(line)
             records.write_texts({"config": self.config.to_yaml()}, hparams(self.config, self.stages))
-            with stopping_together(self.ranks):  # here too: train.log is to have the line
+            # the first rank writes its last lines while the launcher goes on sending SIGTERM
+            patient = Interrupts(patient=True) if self.ranks.size > 1 else contextlib.nullcontext()
+            with patient, stopping_together(self.ranks):  # here too: train.log is to have the line
                 return self._train(loop)
 
     def _write_start(self, device: str) -> None:

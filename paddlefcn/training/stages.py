@@ -221,6 +221,7 @@ def build_loop(
         previews=train.previews,
         num_workers=config.data.num_workers,
         skips_bad=config.data.on_bad_image == "skip",
+        ranks=ranks,
     )
     progress.images, records.stage = train.batch_size * train.accumulate, stage.name
     loop = Loop(

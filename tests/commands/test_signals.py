@@ -72,6 +72,20 @@ def test_a_hangup_ends_the_iteration_like_the_others_unless_it_is_ignored(handle
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_launcher_that_repeats_itself_does_not_end_a_rank_before_its_checkpoint():
+    with Interrupts(patient=True) as outer:
+        with Interrupts(patient=True) as interrupts:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+            assert interrupts.code == 143
+        os.kill(os.getpid(), signal.SIGTERM)  # while the last lines are written
+        time.sleep(0.01)
+        with Interrupts() as later:
+            assert later.code == 143
+    assert outer.code == 143
+
+
 def test_a_closed_output_costs_no_iteration(tiny, tmp_path, repo):
     reader, writer = os.pipe()
     process = start(repo, "train", *tiny(), stdout=writer)

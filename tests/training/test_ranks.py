@@ -15,9 +15,13 @@ import pytest
 from conftest import REPO
 from safetensors.numpy import load_file
 
+from paddlefcn.build import build_dataset
 from paddlefcn.commands import main
+from paddlefcn.config import load_config
 from paddlefcn.engine.ranks import ALONE, Ranks, launched, stopping_together
 from paddlefcn.errors import RunError
+from paddlefcn.training import stages
+from paddlefcn.training.teachers import Teachers
 
 # what has statistics or chance of its own on each rank is off: batches of two are not one of four
 SAME = ("model.dropout=0.0", "train.freeze_batch_norm=true", "data.val_images=5")
@@ -175,6 +179,25 @@ def test_a_process_alone_is_its_only_rank(monkeypatch):
     assert ALONE.gather("x") == ["x"]
     model = object()
     assert ALONE.wrap(model) is model
+
+
+def test_validation_is_shared_out_over_the_ranks(tiny, tmp_path, monkeypatch):
+    class Given(Exception):  # noqa: N818
+        pass
+
+    def validation(*arguments, ranks=ALONE, **more):
+        raise Given(ranks.size)
+
+    monkeypatch.setattr(stages, "Validation", validation)
+    monkeypatch.setattr(Ranks, "wrap", lambda self, model, **more: model)
+    tiny()  # writes the recipe
+    config = load_config(tmp_path / "tiny.yml")
+    train_set, val_set = (build_dataset(config, split) for split in ("train", "val"))
+    (stage,) = stages.plan_stages(config, len(train_set), 2)
+    teachers = Teachers(config.file, config.classes, config.data.normalize)
+    shared = stages.Shared(tmp_path, train_set, val_set, [], None, teachers, False, Ranks(0, 2))
+    with pytest.raises(Given, match="2"):
+        stages.build_loop(stage, stages.build_network(config), shared, None, None)
 
 
 def test_a_lost_connection_is_one_line_of_a_rank_alone():
