@@ -33,6 +33,17 @@ def statistics_apart(model: nn.Layer, ranks: Ranks = ALONE) -> bool:
 
 
 @paddle.no_grad()
+def take_statistics_of_first(model: nn.Layer, ranks: Ranks = ALONE) -> None:
+    """Every rank takes the running values of rank 0, those of the checkpoint, so that all score one network."""
+    if ranks.size == 1:
+        return
+    layers = [layer for layer in model.sublayers() if isinstance(layer, BATCH_NORMS)]
+    values = [layer.state_dict()[key] for layer in layers for key in ("_mean", "_variance")]
+    for value, first in zip(values, ranks.gather([value.numpy() for value in values])[0]):
+        value.set_value(first)
+
+
+@paddle.no_grad()
 def measure_statistics(model: nn.Layer, batches: Iterable[Batch], ranks: Ranks = ALONE) -> None:
     """Sets mean and variance of every BatchNorm that is trained to their average over the batches.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paddlefcn.bars import Steps
+from paddlefcn.engine.batch_norm import take_statistics_of_first
 from paddlefcn.engine.evaluate import Evaluation, ImageResult, evaluate
 from paddlefcn.engine.ranks import ALONE, Ranks
 from paddlefcn.visualize import preview
@@ -62,6 +63,7 @@ class Validation:
 
     def __call__(self, model: nn.Layer, check: Callable[[], None]) -> Evaluation:
         """Every image of the split; `check` is called after each and may raise to stop."""
+        take_statistics_of_first(model, self.ranks)
         steps = Steps("eval")
         self._predictions.clear()
 
