@@ -34,7 +34,7 @@ def statistics_apart(model: nn.Layer, ranks: Ranks = ALONE) -> bool:
 
 @paddle.no_grad()
 def take_statistics_of_first(model: nn.Layer, ranks: Ranks = ALONE) -> None:
-    """Every rank takes the running values of rank 0, those of the checkpoint, so that all score one network."""
+    """Every rank takes the running values of rank 0, those of the checkpoint: all score one network."""
     if ranks.size == 1:
         return
     layers = [layer for layer in model.sublayers() if isinstance(layer, BATCH_NORMS)]
