@@ -17,7 +17,7 @@ from paddle import nn
 from paddlefcn.backbones import Backbone, FeatureMap
 from paddlefcn.layers import ConvBNReLU, Upsample, convolution, crop_like, spatial_size
 from paddlefcn.layers.unpooling import twice
-from paddlefcn.models.base import SegmentationModel, check_dropout
+from paddlefcn.models.base import SegmentationModel, check_dropout, check_strides
 
 STRIDES = (2, 4, 8, 16, 32)
 ENLARGING = ("nearest", "bilinear")
@@ -86,19 +86,14 @@ class _OnBackbone(SegmentationModel):
         """
         super().__init__(backbone, num_classes)
         check_dropout(dropout)
-        name = type(self).__name__
         if upsample not in ENLARGING:
             raise ValueError(f"upsample: got {upsample!r}, expected nearest or bilinear")
         if score_kernel not in (1, 3):
             raise ValueError(f"score_kernel: got {score_kernel}, expected 1 or 3")
         if len(channels) != len(STRIDES) or min(channels) < 1:
             raise ValueError(f"channels: got {list(channels)}, expected five numbers, deepest first")
-        if not backbone.has(*STRIDES):
-            strides = ", ".join(str(stride) for stride in sorted({found.stride for found in backbone.maps}))
-            raise ValueError(
-                f"backbone {type(backbone).__name__}: its maps have strides {strides}; {name} needs 2, 4, 8, "
-                "16 and 32: set output_stride: 32 if it has one, or take UNet for a backbone with stride 1"
-            )
+        mend = "set output_stride: 32 if it has one, or take UNet for a backbone with stride 1"
+        check_strides(backbone, STRIDES, type(self).__name__, mend)
         maps = [backbone.deepest(stride) for stride in STRIDES]
         self.taps = tuple(found.name for found in maps)
         self._build(maps, list(channels), upsample)

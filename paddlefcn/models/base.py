@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import paddle
@@ -53,6 +53,17 @@ class SegmentationModel(nn.Layer):
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         """Logits of the image's size."""
         raise TypeError(f"{type(self).__name__} has no forward")
+
+
+def check_strides(backbone: Backbone, strides: Sequence[int], model: str, mend: str) -> None:
+    """ValueError, which says what to do, unless the backbone has a map of each stride that `model` needs."""
+    if backbone.has(*strides):
+        return
+    there = ", ".join(str(stride) for stride in sorted({found.stride for found in backbone.maps}))
+    *most, last = map(str, sorted(strides))
+    needed = f"{', '.join(most)} and {last}" if most else last
+    name = type(backbone).__name__
+    raise ValueError(f"backbone {name}: its maps have strides {there}, {model} needs {needed}; {mend}")
 
 
 def check_dropout(dropout: float) -> None:

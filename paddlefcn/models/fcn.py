@@ -15,7 +15,7 @@ from paddle import nn
 
 from paddlefcn.backbones import Backbone
 from paddlefcn.layers import ConvBNReLU, Upsample, convolution, crop_like
-from paddlefcn.models.base import SegmentationModel, check_dropout, check_width
+from paddlefcn.models.base import SegmentationModel, check_dropout, check_strides, check_width
 from paddlefcn.models.heads import AUXILIARY_WEIGHT
 
 LEARN_UPSAMPLING = ("none", "intermediate", "all")
@@ -57,7 +57,8 @@ class FCN(SegmentationModel):
         Raises ValueError, in one line, for options that contradict each other or the backbone.
         """
         super().__init__(backbone, num_classes)
-        _check_backbone(self, backbone)
+        mend = "set output_stride: 32 if it has one, or take another model such as FCNHead"
+        check_strides(backbone, self.strides, type(self).__name__, mend)
         check_width("fc_channels", fc_channels, 4096)
         check_dropout(dropout)
         _check_kernel(fc6_kernel)
@@ -189,18 +190,6 @@ class FCN8sAtOnce(FCN8s):
 
     pool4_scale = 0.01
     pool3_scale = 0.0001
-
-
-def _check_backbone(model: FCN, backbone: Backbone) -> None:
-    """ValueError unless there are maps of the model's strides."""
-    name, kind = type(backbone).__name__, type(model).__name__
-    if not backbone.has(*model.strides):
-        there = ", ".join(str(stride) for stride in sorted({found.stride for found in backbone.maps}))
-        needed = " and ".join(str(stride) for stride in model.strides)
-        raise ValueError(
-            f"backbone {name}: its maps have strides {there}, {kind} needs {needed}; set output_stride: 32 if"
-            f" it has one, or take another model such as FCNHead"
-        )
 
 
 def _check_kernel(kernel: int) -> None:

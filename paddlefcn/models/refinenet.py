@@ -16,7 +16,7 @@ from paddle import nn
 
 from paddlefcn.backbones import Backbone, FeatureMap
 from paddlefcn.layers import Resize, add_resized, convolution
-from paddlefcn.models.base import SegmentationModel, check_dropout, check_width
+from paddlefcn.models.base import SegmentationModel, check_dropout, check_strides, check_width
 
 STRIDES = (32, 16, 8, 4)
 
@@ -124,12 +124,8 @@ class RefineNet(SegmentationModel):
         check_dropout(dropout)
         if not 1 <= pools <= 16:
             raise ValueError(f"pools: got {pools}, expected 1 to 16 (published: 4)")
-        if not backbone.has(*STRIDES):
-            strides = ", ".join(str(stride) for stride in sorted({found.stride for found in backbone.maps}))
-            raise ValueError(
-                f"backbone {type(backbone).__name__}: its maps have strides {strides}, {type(self).__name__} "
-                "needs 4, 8, 16 and 32; set output_stride: 32 if it has one, or take another model"
-            )
+        mend = "set output_stride: 32 if it has one, or take another model"
+        check_strides(backbone, STRIDES, type(self).__name__, mend)
         maps = [backbone.deepest(stride) for stride in STRIDES]
         self.taps = tuple(found.name for found in maps)
         self.dropout = nn.Dropout(dropout)

@@ -10,7 +10,7 @@ from paddle import nn
 
 from paddlefcn.backbones import Backbone, FeatureMap
 from paddlefcn.layers import ConvBNReLU, Join, Resize, Upsample, convolution, crop_like
-from paddlefcn.models.base import SegmentationModel, check_dropout
+from paddlefcn.models.base import SegmentationModel, check_dropout, check_strides
 
 STRIDES = (1, 2, 4, 8, 16)
 UPSAMPLING = ("transposed", "bilinear", "resize")
@@ -20,13 +20,9 @@ def stage_maps(model: str, backbone: Backbone, upsample: str, count: int = 5) ->
     """The deepest maps of strides 1, 2, 4, …; ValueError naming the fix where there are none."""
     if upsample not in UPSAMPLING:
         raise ValueError(f"upsample: got {upsample!r}, expected {', '.join(UPSAMPLING)}")
-    if not backbone.has(*STRIDES[:count]):
-        strides = ", ".join(str(stride) for stride in sorted({found.stride for found in backbone.maps}))
-        raise ValueError(
-            f"backbone {type(backbone).__name__}: its maps have strides {strides}; {model} needs "
-            f"{', '.join(map(str, STRIDES[:count]))}: take UNetEncoder or a VGG, or another model"
-        )
-    maps = [backbone.deepest(stride) for stride in STRIDES[:count]]
+    strides = STRIDES[:count]
+    check_strides(backbone, strides, model, "take UNetEncoder or a VGG, or another model")
+    maps = [backbone.deepest(stride) for stride in strides]
     if upsample != "resize" and not all(found.rounds_up for found in maps):
         raise ValueError("pooling: floor drops a row of odd sizes; set upsample: resize, or pooling: ceil")
     return maps

@@ -30,7 +30,7 @@ REST = {
         ),
         (
             {"type": "FCN8s", "backbone": {"type": "ResNet50", "output_stride": 8}},
-            r"strides 2, 4, 8, FCN8s needs 8 and 16 and 32; set output_stride: 32",
+            r"strides 2, 4, 8, FCN8s needs 8, 16 and 32; set output_stride: 32",
         ),
         ({"type": "FCN16s", "backbone": "UNetEncoder"}, "FCN16s needs 16 and 32"),
         (
