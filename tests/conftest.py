@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,59 @@ def kernels():
     from paddlefcn.accelerator.kernels import Kernels
 
     return Kernels(file)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder for the files of a module of fuzz tests; each case replaces them."""
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """`disk(kilobytes)`: a folder on a small file system of its own."""
+    mounted = []
+
+    def make(kilobytes: int) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir(exist_ok=True)
+        if not hasattr(os, "geteuid") or os.geteuid() or shutil.which("mount") is None:
+            pytest.skip("mounting needs root")
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no mounts here")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def spoil_losses(monkeypatch, calls, how) -> None:
+    """The training losses of these calls, from 1, are `how(loss)`; losses of a validation do not count."""
+    from paddlefcn.losses import WeightedLosses
+
+    count = []
+    real = WeightedLosses.__call__
+
+    def losses(self, outputs, label, *whole):
+        value = real(self, outputs, label, *whole)
+        if value.stop_gradient:
+            return value
+        count.append(1)
+        return how(value) if len(count) in calls else value
+
+    monkeypatch.setattr(WeightedLosses, "__call__", losses)
 
 
 TINY = """

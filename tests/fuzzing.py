@@ -11,14 +11,18 @@ import contextlib
 import os
 import signal
 import struct
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from paddlefcn.errors import RunError, UserError
+
+sys.path.append(str(Path(__file__).resolve().parent / "data"))  # image_bombs, raw_server
 
 CASES = int(os.environ.get("PADDLEFCN_FUZZ_CASES", "400"))
 KINDS = 15  # kinds of input in test_fuzz.py, test_fuzz_files.py and test_fuzz_texts.py, which share the cases

@@ -41,12 +41,6 @@ FIXTURES = REPO / "tests" / "weights" / "fixtures"
 pytestmark = pytest.mark.usefixtures("bounded_memory")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder for the files of this module; each case replaces them."""
-    return tmp_path_factory.mktemp("fuzz")
-
-
 # ---- mutations -------------------------------------------------------------------------------------
 
 

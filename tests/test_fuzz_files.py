@@ -8,20 +8,15 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fuzzing import allowed, bounded_memory, fuzz, mutated  # noqa: F401 - a fixture
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-
-sys.path.append(str(Path(__file__).resolve().parent / "data"))
-
 from image_bombs import sizes, tiff
+from PIL import Image
 
 from paddlefcn.data.images import read_image, read_mask
 from paddlefcn.data.scenes import open_scene
@@ -29,12 +24,6 @@ from paddlefcn.weights import read_state_and_metadata
 from paddlefcn.weights.foreign import read_foreign
 
 pytestmark = pytest.mark.usefixtures("bounded_memory")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder for the files of this module; each case replaces them."""
-    return tmp_path_factory.mktemp("hostile")
 
 
 # ---- pickle graphs ---------------------------------------------------------------------------------

@@ -6,19 +6,14 @@ See test_fuzz.py.
 from __future__ import annotations
 
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from fuzzing import allowed, bounded_memory, fuzz  # noqa: F401 - a fixture
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fuzz import DEPLOY, RECIPES, spots
-
-sys.path.append(str(Path(__file__).resolve().parent / "data"))
-
 from raw_server import RawServer
+from test_fuzz import DEPLOY, RECIPES, spots
 
 from paddlefcn import build
 from paddlefcn.config import load_config
@@ -28,12 +23,6 @@ from paddlefcn.deploy.deployment import load_deployment
 from paddlefcn.yaml_files import apply_options
 
 pytestmark = pytest.mark.usefixtures("bounded_memory")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder for the files of this module; each case replaces them."""
-    return tmp_path_factory.mktemp("hostile")
 
 
 # ---- explicit YAML tags ----------------------------------------------------------------------------

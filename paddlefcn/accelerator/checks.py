@@ -108,7 +108,7 @@ def convolution_error(kernels: Kernels, numbers: tuple[int, ...], kind: str, bf1
     if kind == "norm":
         wanted = F.batch_norm(wanted, theirs[0], theirs[1], gamma, beta, training=True, momentum=0.9)
     # a value that is zero but for rounding may fall on either side of ReLU's corner: no gradient from there
-    clear = (wanted.abs() > 1e-3 * wanted.abs().max()).astype("float32").detach() if relu else None
+    clear = (wanted.abs() > TOLERANCE * wanted.abs().max()).astype("float32").detach() if relu else None
     wanted = F.relu(wanted) if relu else wanted
     inputs = [tensor for tensor in (x, weight, bias, gamma, beta) if tensor is not None]
     found = [result, *_gradients(result, inputs, clear), *(ours if norm else [])]

@@ -14,6 +14,7 @@ from paddlefcn.errors import DataError
 
 if TYPE_CHECKING:
     from paddlefcn.config import Config
+    from paddlefcn.deploy.writer import Examples
 
 
 def export(
@@ -56,20 +57,13 @@ def export(
     from paddlefcn.deploy.deployment import Deployment
     from paddlefcn.deploy.reach import find_tiling
     from paddlefcn.deploy.tensorrt import trtexec_line
-    from paddlefcn.deploy.writer import check_target, choose_examples, write_export
+    from paddlefcn.deploy.writer import check_target, write_export
     from paddlefcn.trained import load_trained
 
     validate(config)
     place = Path(folder)
     check_target(place, overwrite)
-    examples = None
-    if target.precision != "fp32":
-        try:
-            training, scored = build_dataset(config, "train"), build_dataset(config, scoring.split)
-        except DataError as error:
-            print(f"no data set here, so nothing is scored: {error}", flush=True)
-        else:
-            examples = choose_examples(training, scored, scoring)
+    examples = None if target.precision == "fp32" else _examples(config, scoring)
     trained = load_trained(config, weights)
     preprocess = trained.preprocess
     deployment = Deployment(
@@ -89,3 +83,16 @@ def export(
     return write_export(
         trained.model, deployment, place, on_parity, target=target, examples=examples, more=more
     )
+
+
+def _examples(config: Config, scoring: Scoring) -> Examples | None:
+    """Images for the scales of int8, and pairs that low precision is scored on; None without a data set."""
+    from paddlefcn.build import build_dataset
+    from paddlefcn.deploy.writer import choose_examples
+
+    try:
+        training, scored = build_dataset(config, "train"), build_dataset(config, scoring.split)
+    except DataError as error:
+        print(f"no data set here, so nothing is scored: {error}", flush=True)
+        return None
+    return choose_examples(training, scored, scoring)

@@ -239,7 +239,6 @@ class _Session:
         """Puts the next stage's network in the place of the one that ended, started from its weights."""
         weights, saved, skipped = loop.weights(), loop.last_saved, loop.state.skipped
         records, progress = loop.records, loop.progress
-        del loop  # two networks with their momenta may be more than fits
         self.stage = stage = self.stages[self.stage.number]
         network = build_network(stage.config, say=progress.say)
         progress.say(transplant(network, weights, stage))

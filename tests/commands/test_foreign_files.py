@@ -7,22 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, files_below
 from PIL import Image
 
 from paddlefcn.commands import main
 from paddlefcn.errors import OutputError
 from paddlefcn.ownership import MARK, own_folder
-
-
-def tree(folder) -> dict[str, bytes]:
-    """Every file below a folder with its content."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
 
 OPTIONS = ("train.iters=1", "train.previews=1", "data.val_images=2")
 
@@ -78,30 +68,30 @@ def test_overwrite_removes_its_own_files_and_no_other(name, trained, tmp_path, c
     command, written = commands(trained, tmp_path)[name]
     out = tmp_path / "out"
     read = ("run", "in", "masks", "exported")
-    before = {place: tree(tmp_path / place) for place in read}
+    before = {place: files_below(tmp_path / place) for place in read}
     target = ["--output", str(out)]
     assert main([*command, *target]) == 0
-    first = set(tree(out))
+    first = set(files_below(out))
     assert MARK in first or name == "export"  # deploy.yaml is its mark
     assert main([*command, *target]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main([*command, *target, "--overwrite"]) == 0
-    assert set(tree(out)) == first
+    assert set(files_below(out)) == first
     for file, content in FOREIGN.items():
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (out / file).write_bytes(content)
     code = main([*command, *target, "--overwrite"])
-    after = tree(out)
+    after = files_below(out)
     assert {file: after[file] for file in FOREIGN} == FOREIGN
     assert (code, set(after)) == (0, first | set(FOREIGN))
     assert "thesis.doc" in capsys.readouterr().out
     (out / written).unlink()
     (out / written).symlink_to(tmp_path / "in" / "a.png")
-    blocked = tree(out)
+    blocked = files_below(out)
     assert main([*command, *target, "--overwrite"]) == 2
     assert "in the way" in capsys.readouterr().err
-    assert tree(out) == blocked
-    assert {place: tree(tmp_path / place) for place in read} == before
+    assert files_below(out) == blocked
+    assert {place: files_below(tmp_path / place) for place in read} == before
 
 
 @pytest.mark.parametrize("name", FILLS)
@@ -109,13 +99,13 @@ def test_folders_of_others_and_of_inputs_are_never_emptied(name, trained, tmp_pa
     command, _ = commands(trained, tmp_path)[name]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.doc").write_bytes(b"years of work")
-    before = tree(tmp_path)
+    before = files_below(tmp_path)
     for folder in ("mine", "run", "in", "."):
         assert main([*command, "--output", str(tmp_path / folder), "--overwrite"]) == 2
         assert "choose another" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path / "mine")
     assert main([*command, "--output", ".", "--overwrite"]) == 2
-    assert tree(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 def test_a_run_is_overwritten_alone(trained, tmp_path, capsys):
@@ -124,20 +114,22 @@ def test_a_run_is_overwritten_alone(trained, tmp_path, capsys):
     for file, content in {**FOREIGN, "checkpoints/my.txt": b"mine", "preview/my.png": b"mine"}.items():
         (run / file).parent.mkdir(parents=True, exist_ok=True)
         (run / file).write_bytes(content)
-    foreign = {file: content for file, content in tree(run).items() if content in (b"mine", b"years of work")}
+    foreign = {
+        file: content for file, content in files_below(run).items() if content in (b"mine", b"years of work")
+    }
     assert main(["train", *options, "train.seed=3", "--overwrite"]) == 0
     assert "5 files of others stay" in capsys.readouterr().out
-    after = tree(run)
+    after = files_below(run)
     assert {file: after[file] for file in foreign} == foreign
     (run / "best" / "my.txt").write_bytes(b"mine")  # best/ is replaced as a whole
-    before = tree(run)
+    before = files_below(run)
     assert main(["train", *options, "--overwrite"]) == 2
     assert "best/my.txt: not this library's" in capsys.readouterr().err
-    assert tree(run) == before
+    assert files_below(run) == before
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.doc").write_bytes(b"x")
     assert main(["train", *options, f"train.save_dir={tmp_path / 'work'}", "--overwrite"]) == 2
-    assert tree(tmp_path / "work") == {"thesis.doc": b"x"}
+    assert files_below(tmp_path / "work") == {"thesis.doc": b"x"}
 
 
 def test_a_mark_reaches_nothing_outside_and_no_link(tmp_path):

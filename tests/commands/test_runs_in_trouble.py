@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import spoil_losses
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -21,7 +22,6 @@ from paddlefcn.data.shapes import Shapes
 from paddlefcn.engine.loop import Loop
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.engine.step import TrainStep
-from paddlefcn.losses import WeightedLosses
 
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -146,18 +146,8 @@ def test_a_data_set_that_fails_by_its_own_bug_is_one_line(tiny, capsys, monkeypa
 
 
 def nan_at(monkeypatch, *calls):
-    """The training losses of these calls are not a number (val losses do not count)."""
-    count = []
-    real = WeightedLosses.__call__
-
-    def losses(self, outputs, label, *whole):
-        value = real(self, outputs, label, *whole)
-        if value.stop_gradient:
-            return value
-        count.append(1)
-        return value * float("nan") if len(count) in calls else value
-
-    monkeypatch.setattr(WeightedLosses, "__call__", losses)
+    """The training losses of these calls are not a number."""
+    spoil_losses(monkeypatch, calls, lambda loss: loss * float("nan"))
 
 
 def test_steps_without_a_finite_loss_are_left_out_and_spoil_nothing(tiny, tmp_path, capsys, monkeypatch):
@@ -267,27 +257,6 @@ def test_resume_takes_a_folder_that_a_kill_left_without_a_config(tiny, tmp_path)
     assert main(["train", *tiny("train.iters=1"), "--resume", str(tmp_path / "run")]) == 0
     assert whole(tmp_path) == ["iter_1"]
     assert not (tmp_path / "run" / ".config.yml.12.partial").exists()
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """`disk(kilobytes)`: the run's folder on a file system of its own."""
-    mounted = []
-
-    def make(kilobytes, *options):
-        folder = tmp_path / "disk"
-        folder.mkdir(exist_ok=True)
-        if not is_root or shutil.which("mount") is None:
-            pytest.skip("mounting needs root")
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no mounts here")
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 def resumed_elsewhere(run, tmp_path, tiny, options):

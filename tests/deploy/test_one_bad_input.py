@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -65,27 +62,6 @@ def test_an_image_whose_pixels_do_not_fit_is_named_and_the_others_go_on(pictures
     assert failed["file"] == str(pictures / "b.png")
     assert "b.png: is too large for the memory" in failed["error"]
     assert json.loads((tmp_path / "out" / "shares.json").read_text(encoding="utf-8")) == shares
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """`disk(kilobytes)`: a small file system of its own."""
-    mounted = []
-
-    def make(kilobytes):
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-        if not hasattr(os, "geteuid") or os.geteuid() or shutil.which("mount") is None:
-            pytest.skip("mounting needs root")
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no mounts here")
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 @pytest.mark.parametrize("kilobytes", [16, 120, 250])

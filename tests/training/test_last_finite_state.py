@@ -7,14 +7,13 @@ import json
 import numpy as np
 import paddle
 import pytest
-from conftest import TINY
+from conftest import TINY, spoil_losses
 from safetensors.numpy import load_file
 
 from paddlefcn.commands import main
 from paddlefcn.engine.progress import TrainingProgress
 from paddlefcn.errors import DataError
 from paddlefcn.files import damage
-from paddlefcn.losses import WeightedLosses
 
 # one checkpoint at the end alone; averaged weights and momenta belong to the state
 LATE = (
@@ -24,21 +23,6 @@ LATE = (
     "train.ema_decay=0.5",
     "train.previews=0",
 )
-
-
-def spoil(monkeypatch, number, how):
-    """The training loss of call `number` is `how(loss)`."""
-    count = []
-    real = WeightedLosses.__call__
-
-    def losses(self, outputs, label, *whole):
-        value = real(self, outputs, label, *whole)
-        if value.stop_gradient:
-            return value
-        count.append(1)
-        return how(value) if len(count) == number else value
-
-    monkeypatch.setattr(WeightedLosses, "__call__", losses)
 
 
 def infinite_slope(value):
@@ -78,7 +62,7 @@ def test_what_is_not_finite_late_leaves_the_iteration_before_and_the_resume_ends
 ):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        spoil(patch, 6, how)
+        spoil_losses(patch, (6,), how)
         assert main(["train", *tiny(*LATE)]) == 1
     error = capsys.readouterr().err
     assert words in error

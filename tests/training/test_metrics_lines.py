@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from conftest import TINY, files_below
 
 from paddlefcn.commands import main
 
@@ -13,8 +14,6 @@ from paddlefcn.commands import main
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run that stands at iteration 4 of 5, and the arguments to go on with it."""
-    from conftest import TINY
-
     place = tmp_path_factory.mktemp("stopped")
     (place / "tiny.yml").write_text(TINY)
     run = place / "run"
@@ -42,10 +41,6 @@ def again(stopped):
     shutil.rmtree(run)
     shutil.copytree(run.with_name("kept"), run)
     return arguments, run, finished
-
-
-def tree(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def digit(lines, number):
@@ -78,12 +73,12 @@ def test_a_changed_line_is_named_and_nothing_is_touched(again, capsys, name):
     arguments, run, _ = again
     lines = (run / "metrics.jsonl").read_bytes().splitlines()
     (run / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in change(lines)))
-    before = tree(run)
+    before = files_below(run)
     assert main(["train", *arguments, "--resume"]) == 2
     error = capsys.readouterr().err
     assert f"{run / 'metrics.jsonl'}: {words}" in error
     assert error.count("\n") == 1
-    changed = {name for name, content in tree(run).items() if before.get(name) != content}
+    changed = {name for name, content in files_below(run).items() if before.get(name) != content}
     assert {path.name for path in changed} <= {".lock"}
 
 

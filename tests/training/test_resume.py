@@ -7,23 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, files_below
 from PIL import Image
 from safetensors.numpy import load_file
 
 from paddlefcn.commands import main
 from paddlefcn.config import load_config
 from paddlefcn.training.resume import find_run
-
-
-def tree(folder) -> dict[str, bytes]:
-    """Every file below a folder with its content."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
 
 OPTIONS = ("train.iters=4", "train.eval_iters=4", "train.previews=0")
 
@@ -88,7 +78,7 @@ def test_the_changes_tried_are_more_than_fifty():
 
 def test_a_resume_whose_recipe_differs_is_refused_by_its_keys_and_touches_nothing(made, capsys):
     place, recipe = made
-    before = tree(place)
+    before = files_below(place)
     # the comparison comes before anything is built, so that wrong values need not be right
     for number, change in enumerate(CHANGED):
         resume = ["--resume"] if number % 2 else ["--resume", str(place / "run")]
@@ -96,7 +86,7 @@ def test_a_resume_whose_recipe_differs_is_refused_by_its_keys_and_touches_nothin
         error = capsys.readouterr().err
         key = change.split("=")[0]
         assert any(name in error for name in (key, key.rpartition(".")[0], key.split(".")[0])), error
-        assert tree(place) == before, change
+        assert files_below(place) == before, change
 
 
 def test_the_refusal_names_the_key_and_what_to_do(made, capsys):
@@ -112,11 +102,11 @@ def test_the_refusal_names_the_key_and_what_to_do(made, capsys):
 @pytest.mark.parametrize("change", LISTED)
 def test_what_the_docs_list_is_let_through_and_looking_touches_nothing(made, repo, change):
     place, recipe = made
-    before = tree(place)
+    before = files_below(place)
     config = load_config(recipe[1], [*recipe[3:], change])
     assert find_run(config, place / "run") == place / "run"
     assert find_run(config, True) == place / "run"
-    assert tree(place) == before
+    assert files_below(place) == before
     key = change.split("=")[0].removesuffix(".cpu_accelerator")
     assert f"`{key}`" in (repo / "docs" / "trust.md").read_text(encoding="utf-8")
 
@@ -139,15 +129,15 @@ def test_another_recipes_run_beside_is_left_alone(tiny, tmp_path, capsys):
     mine = tiny("train.iters=2", "train.previews=0")
     assert main(["train", *mine]) == 0
     assert main(["train", *mine, "train.seed=7"]) == 0
-    before = tree(tmp_path / "run-2")
+    before = files_below(tmp_path / "run-2")
     capsys.readouterr()
     assert main(["train", *mine, "train.iters=4", "--resume"]) == 0
     assert f"going on from {tmp_path / 'run' / 'checkpoints' / 'iter_2'}" in capsys.readouterr().out
-    assert tree(tmp_path / "run-2") == before
-    third = tree(tmp_path / "run")
+    assert files_below(tmp_path / "run-2") == before
+    third = files_below(tmp_path / "run")
     assert main(["train", *mine, "train.seed=9", "--resume"]) == 2
     assert "train.seed" in capsys.readouterr().err
-    assert (tree(tmp_path / "run"), tree(tmp_path / "run-2")) == (third, before)
+    assert (files_below(tmp_path / "run"), files_below(tmp_path / "run-2")) == (third, before)
 
 
 def test_a_folder_that_is_no_run_is_an_error_and_nothing_is_made(tiny, tmp_path, capsys):
@@ -217,12 +207,12 @@ def test_a_new_image_changes_neither_the_split_nor_the_result(folder_set, tmp_pa
 
 def test_an_image_that_is_gone_refuses_the_resume_and_touches_nothing(folder_set, tmp_path, capsys):
     assert main(["train", *folder_set]) == 0
-    before = tree(tmp_path / "run")
+    before = files_below(tmp_path / "run")
     for name in ("images", "labels"):
         (tmp_path / "set" / name / "p3.png").unlink()
     assert main(["train", *folder_set, "train.iters=4", "--resume"]) == 2
     assert "1 of its images are gone from the data (p3)" in capsys.readouterr().err
-    assert tree(tmp_path / "run") == before
+    assert files_below(tmp_path / "run") == before
 
 
 def test_a_damaged_split_is_one_line(folder_set, tmp_path, capsys):

@@ -15,7 +15,7 @@ from paddlefcn.config import load_config
 from paddlefcn.data.growth import Growth, Phase
 from paddlefcn.data.loader import Batch
 from paddlefcn.engine.averaging import StochasticAverage
-from paddlefcn.engine.batch_norm import statistics_apart, synchronise
+from paddlefcn.engine.batch_norm import statistics_apart, synchronise, take_statistics_of_first
 from paddlefcn.engine.freezing import freeze, training_mode
 from paddlefcn.engine.history import ends_early
 from paddlefcn.engine.ranks import ALONE, Ranks
@@ -308,3 +308,15 @@ def test_batch_norm_over_ranks_keeps_names_weights_and_what_is_trained(tmp_path,
     image = paddle.to_tensor(_batch().image)
     assert np.isfinite(plain(image)[0].numpy()).all()
     np.testing.assert_array_equal(plain.backbone[1]._mean.numpy(), before["backbone.1._mean"].numpy())
+
+
+def test_ranks_that_score_together_score_the_network_of_the_first(monkeypatch):
+    model = nn.Sequential(nn.Conv2D(2, 3, 1), nn.BatchNorm2D(3))
+    weight = model[0].weight.numpy()
+    monkeypatch.setattr(Ranks, "gather", lambda self, value: [[one + 2 for one in value], value])
+    take_statistics_of_first(model, ALONE)
+    np.testing.assert_array_equal(model[1]._mean.numpy(), np.zeros(3))
+    take_statistics_of_first(model, Ranks(1, 2))
+    np.testing.assert_array_equal(model[1]._mean.numpy(), np.full(3, 2))
+    np.testing.assert_array_equal(model[1]._variance.numpy(), np.full(3, 3))
+    np.testing.assert_array_equal(model[0].weight.numpy(), weight)

@@ -45,6 +45,12 @@ inline void narrow(float value, bfloat& result) {
     result = bfloat((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
 }
 
+// `body` with the numbers as what they are.
+template <class Body>
+bool typed(bool bf16, const void* numbers, Body body) {
+    return bf16 ? body(static_cast<const bfloat*>(numbers)) : body(static_cast<const float*>(numbers));
+}
+
 // Buffers that only live within a call keep their memory from call to call: fresh pages cost more than the
 // arithmetic of most layers. One a purpose; contents are lost when the same purpose is asked for again.
 enum Purpose { kScratchpad, kWeights, kGradient, kColumns, kTransposed, kPartial, kChannels, kPurposes };

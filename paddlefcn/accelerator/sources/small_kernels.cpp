@@ -5,6 +5,8 @@
 // that depends on the sizes and the number of threads alone.
 #include <omp.h>
 
+#include <type_traits>
+
 #include "tiles.h"
 #include "winograd.h"
 
@@ -186,20 +188,22 @@ bool weight_gradient(const Convolution& g, const T* x, const T* dy, float* dweig
 bool small_forward(const Convolution& g, const void* x, const float* weight, void* y) {
     Map source(g.n, g.h, g.w, g.c), target(g.n, g.oh, g.ow, g.o);
     Weights shape(g, false);
-    if (!g.bf16)
-        return filter(static_cast<const float*>(x), source, static_cast<float*>(y), target, g.top, g.left, shape, weight);
-    return filter(static_cast<const bfloat*>(x), source, static_cast<bfloat*>(y), target, g.top, g.left, shape, weight);
+    return typed(g.bf16, x, [&](auto* from) {
+        auto* to = static_cast<std::remove_const_t<std::remove_pointer_t<decltype(from)>>*>(y);
+        return filter(from, source, to, target, g.top, g.left, shape, weight);
+    });
 }
 
 bool small_data_gradient(const Convolution& g, const void* dy, const float* weight, float* dx) {
     Map source(g.n, g.oh, g.ow, g.o), target(g.n, g.h, g.w, g.c);
     Weights shape(g, true);
-    if (!g.bf16)
-        return filter(static_cast<const float*>(dy), source, dx, target, 2 - g.top, 2 - g.left, shape, weight);
-    return filter(static_cast<const bfloat*>(dy), source, dx, target, 2 - g.top, 2 - g.left, shape, weight);
+    return typed(g.bf16, dy, [&](auto* from) {
+        return filter(from, source, dx, target, 2 - g.top, 2 - g.left, shape, weight);
+    });
 }
 
 bool small_weight_gradient(const Convolution& g, const void* x, const void* dy, float* dweight) {
-    if (!g.bf16) return weight_gradient(g, static_cast<const float*>(x), static_cast<const float*>(dy), dweight);
-    return weight_gradient(g, static_cast<const bfloat*>(x), static_cast<const bfloat*>(dy), dweight);
+    return typed(g.bf16, x, [&](auto* from) {
+        return weight_gradient(g, from, static_cast<decltype(from)>(dy), dweight);
+    });
 }
