@@ -47,15 +47,16 @@ def test_bilinear_by_two_equals_the_hand_computed_row():
 
 @pytest.mark.parametrize("factor", [2, 3, 8, 16, 32])
 @pytest.mark.parametrize("size", SIZES)
-def test_export_form_equals_interpolation_borders_included(factor, size):
+def test_both_export_forms_equal_interpolation_borders_included(factor, size):
     layer = Upsample(5, factor)
     x = noise(2, 5, *size)
     expected = layer(x)
-    use_export_form(layer)
-    got = layer(x)
-    assert got.shape == [2, 5, size[0] * factor, size[1] * factor]
-    assert relative_error(got, expected) < 1e-6
-    use_export_form(layer, False)
+    for form in ("paddle", "onnx"):
+        use_export_form(layer, form)
+        got = layer(x)
+        assert got.shape == [2, 5, size[0] * factor, size[1] * factor]
+        assert relative_error(got, expected) < 1e-6
+    use_export_form(layer, None)
     assert not layer.export_form
 
 
@@ -73,10 +74,10 @@ def test_export_form_leaves_align_corners_and_transposed_alone():
         assert (layer(x) == expected).all()
 
 
-@pytest.mark.parametrize("export_form", [False, True])
-def test_export_at_any_size_gives_the_same_numbers(tmp_path, export_form):
+@pytest.mark.parametrize("form", [None, "paddle", "onnx"])
+def test_export_at_any_size_gives_the_same_numbers(tmp_path, form):
     layer = Upsample(3, 8)
-    use_export_form(layer, export_form)
+    use_export_form(layer, form)
     inputs = [noise(1, 3, *size) for size in SIZES]
     expected = [layer(x) for x in inputs]
     spec = InputSpec([None, 3, None, None], "float32", name="x")

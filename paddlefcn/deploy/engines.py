@@ -20,6 +20,8 @@ from paddlefcn.errors import ConfigError, DataError, UserError, WeightsError
 
 # oneDNN keeps kernels for this many image sizes; unlimited, a service fed every size would grow
 _CACHED_SHAPES = 16
+# of all that oneDNN could compute in int8: its concatenation and scaling fail where scales differ
+_IN_INT8 = {"conv2d", "fused_conv2d", "depthwise_conv2d", "pool2d"}
 # the gate's smallest; OpenVINO fails, or crashes, on maps that get smaller than a pooling window
 _SMALLEST_SIDE = 17
 _MOST_THREADS = 256  # far more than any of these machines has; Paddle dies of some thousands
@@ -51,16 +53,16 @@ def create_engine(
     """
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise UserError(f"threads {threads}: expected 1 to {_MOST_THREADS}")
-    check_operators(files["model"])
+    operators = check_operators(files["model"])
     if name in ("onednn", "native"):
         check_parameters(files["model"], files["params"])
-        onednn = name == "onednn"
         return PaddleEngine(
             files["model"],
             files["params"],
             precision=precision,
             device=device,
-            onednn=onednn,
+            onednn=name == "onednn",
+            interpolates=any(operator.endswith("_interp") for operator in operators),
             threads=threads,
         )
     if device != "cpu":
@@ -86,6 +88,7 @@ class PaddleEngine:
         precision: "fp32"; "bf16" and "int8" need oneDNN.
         device: "cpu", "gpu" or "gpu:N".
         onednn: whether a CPU uses oneDNN.
+        interpolates: whether the program holds interpolation.
         threads: threads of a CPU.
 
     Raises:
@@ -100,6 +103,7 @@ class PaddleEngine:
         precision: str = "fp32",
         device: str = "cpu",
         onednn: bool = True,
+        interpolates: bool = False,
         threads: int | None = None,
     ) -> None:
         runtime.prepare()
@@ -114,7 +118,7 @@ class PaddleEngine:
             config.disable_gpu()
             config.set_cpu_math_library_num_threads(threads or _default_threads())
             if onednn:
-                _use_onednn(config, model_file, precision)
+                _use_onednn(config, precision, interpolates=interpolates)
             else:
                 config.disable_mkldnn()
         # the order matters: the memory optimisation of a .json program needs the new executor, which in
@@ -143,14 +147,14 @@ class PaddleEngine:
             return output.copy_to_cpu()
 
 
-def _use_onednn(config: Any, model_file: Path, precision: str) -> None:
+def _use_onednn(config: Any, precision: str, *, interpolates: bool) -> None:
     config.enable_mkldnn()
     config.set_mkldnn_cache_capacity(_CACHED_SHAPES)
     if precision == "bf16":
         config.enable_mkldnn_bfloat16()
     elif precision == "int8":
-        config.enable_mkldnn_int8()
-    if b"_interp" in model_file.read_bytes():
+        config.enable_mkldnn_int8(_IN_INT8)
+    if interpolates:
         config.delete_pass("onednn_placement_pass")
 
 

@@ -48,6 +48,7 @@ _PADDLE_2 = {
     "arg_min": "argmin",
     "elementwise_add": "add",
     "elementwise_div": "divide",
+    "elementwise_floordiv": "floor_divide",
     "elementwise_max": "maximum",
     "elementwise_min": "minimum",
     "elementwise_mul": "multiply",
@@ -92,8 +93,8 @@ _OPENVINO = _names(
 )
 
 
-def check_operators(program: Path) -> None:
-    """Refuses a program with an operator that no network needs.
+def check_operators(program: Path) -> frozenset[str]:
+    """The operators of a program; refuses one that no network needs.
 
     Args:
         program: a `.json` or `.pdmodel` of Paddle, an `.onnx`, or an `.xml` of OpenVINO.
@@ -110,18 +111,21 @@ def check_operators(program: Path) -> None:
     if program.suffix not in readers:
         raise ConfigError(f"{program}: a program ends in {', '.join(readers)}")
     read, allowed = readers[program.suffix]
+    found = set()
     try:
         for name in read(program):
             if name not in allowed:
                 raise ConfigError(
                     f"{program} holds the operator {name!r:.80}, which no network needs; it is not run"
                 )
+            found.add(name)
     except ConfigError:
         raise
     # whatever a damaged or forged file leads to
     except (ValueError, IndexError, KeyError, TypeError, RecursionError, ElementTree.ParseError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{program}: is no program that export writes ({reason})") from error
+    return frozenset(found)
 
 
 def _paddle_json(path: Path) -> Iterator[str]:

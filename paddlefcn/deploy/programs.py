@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import Tensor, nn
-from paddle.framework import in_dynamic_or_pir_mode
 
 from paddlefcn import runtime
 from paddlefcn.deploy.targets import Target
 from paddlefcn.errors import ConfigError, RunError
 from paddlefcn.layers import use_export_form
+from paddlefcn.layers.older_format import append_operator, writes_older_format
 
 OPSET = 13
 
@@ -70,26 +70,18 @@ class _Program(nn.Layer):
 
 
 def _argmax(x: Tensor) -> Tensor:
-    """[N, H, W, C] -> [N, H, W] int32; Paddle 3's own function cannot write the older format."""
-    if not hasattr(paddle, "pir_utils") or in_dynamic_or_pir_mode():
+    """[N, H, W, C] -> [N, H, W] int32."""
+    if not writes_older_format():
         return paddle.argmax(x, axis=-1, dtype="int32")
-    from paddle.base.layer_helper import LayerHelper
-
-    helper = LayerHelper("arg_max")
-    labels = helper.create_variable_for_type_inference("int32")
-    attributes = {
-        "axis": -1,
-        "keepdims": False,
-        "flatten": False,
-        "dtype": paddle.base.core.VarDesc.VarType.INT32,
-    }
-    helper.append_op(type="arg_max", inputs={"X": x}, outputs={"Out": [labels]}, attrs=attributes)
-    return labels
+    int32 = paddle.base.core.VarDesc.VarType.INT32
+    attributes = {"axis": -1, "keepdims": False, "flatten": False, "dtype": int32}
+    return append_operator("arg_max", {"X": x}, attributes, "int32")
 
 
 def _paddle(model: nn.Layer, target: Target, stem: Path, channels: int) -> dict[str, Path]:
     """`.json` from Paddle 3 on, `.pdmodel` before, and `.pdiparams`."""
-    with _export_form(model):
+    form = "paddle" if target.format == "paddle" else "onnx"
+    with _export_form(model, form):
         paddle.jit.save(_Program(model, target.outputs), str(stem), input_spec=[_spec(channels)])
     return _paddle_files(stem)
 
@@ -107,11 +99,11 @@ def _paddle_int8(
     from paddle.quantization.observers import AbsmaxObserver
 
     config = QuantConfig(activation=None, weight=None)
-    for layer in model.sublayers():
-        if isinstance(layer, nn.Conv2D) and layer.weight.shape[1] * layer._groups != channels:
+    for layer in _convolutions(model, calibration[0]):
+        if layer.weight.shape[1] * layer._groups != channels:
             name = layer.full_name()
             config.add_name_config(name, activation=AbsmaxObserver(), weight=AbsmaxObserver())
-    with _export_form(model), paddle.no_grad():
+    with _export_form(model, "paddle"), paddle.no_grad():
         program = _Program(model, target.outputs)
         program.eval()
         quantizer = PTQ(config)
@@ -122,6 +114,21 @@ def _paddle_int8(
         with _old_format():
             paddle.jit.save(quantized, str(stem), input_spec=[_spec(channels)])
     return _paddle_files(stem)
+
+
+def _convolutions(model: nn.Layer, image: np.ndarray) -> list[nn.Conv2D]:
+    """Those that an image passes: of heads that only training has, nothing could be observed."""
+    seen: list[nn.Conv2D] = []
+
+    def note(layer: nn.Layer, inputs: Any) -> None:
+        seen.append(layer)
+
+    hooks = [x.register_forward_pre_hook(note) for x in model.sublayers() if isinstance(x, nn.Conv2D)]
+    with paddle.no_grad():
+        model(paddle.to_tensor(image))
+    for hook in hooks:
+        hook.remove()
+    return seen
 
 
 def _onnx(model: nn.Layer, target: Target, stem: Path, channels: int) -> Path:
@@ -216,7 +223,7 @@ def _spec(channels: int) -> Any:
 
 
 @contextlib.contextmanager
-def _export_form(model: nn.Layer) -> Iterator[None]:
+def _export_form(model: nn.Layer, form: str) -> Iterator[None]:
     """Layers in their export form, and no dropout: as an operation that does nothing it would part the
     convolutions on both sides of it, of which oneDNN then runs one in fp32 instead of bfloat16."""
     dropped = [
@@ -225,7 +232,7 @@ def _export_form(model: nn.Layer) -> Iterator[None]:
         for name, layer in parent.named_children()
         if isinstance(layer, (nn.Dropout, nn.Dropout2D)) and _changes_nothing(layer)
     ]
-    use_export_form(model, True)
+    use_export_form(model, form)
     for parent, name, _ in dropped:
         setattr(parent, name, nn.Identity())
     try:
@@ -233,7 +240,7 @@ def _export_form(model: nn.Layer) -> Iterator[None]:
     finally:
         for parent, name, layer in dropped:
             setattr(parent, name, layer)
-        use_export_form(model, False)
+        use_export_form(model, None)
 
 
 def _changes_nothing(dropout: nn.Layer) -> bool:

@@ -6,12 +6,14 @@ can run it (oneDNN crashes on exported interpolation, ONNX has no adaptive pooli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddlefcn.layers.older_format import product
 from paddlefcn.layers.sizes import spatial_size
 
 
@@ -25,17 +27,24 @@ class Resize(nn.Layer):
         self.export_form = False
 
     def forward(self, x: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
-        height, width = spatial_size(like)
+        size = list(spatial_size(like))
         if self.export_form:
-            own_height, own_width = spatial_size(x)
-            rows = _interpolation(own_height, height, self.align_corners)
-            columns = _interpolation(own_width, width, self.align_corners)
-            return _weighted(x, rows, columns)
-        return F.interpolate(x, size=[height, width], mode="bilinear", align_corners=self.align_corners)
+            return resize_by_products(x, size, align_corners=self.align_corners)
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
 
-    def set_export_form(self, on: bool) -> None:
+    def set_export_form(self, form: str | None) -> None:
         """Whether it runs as two products with matrices."""
-        self.export_form = on
+        self.export_form = form is not None
+
+
+def resize_by_products(
+    x: paddle.Tensor, size: Sequence[Any], *, align_corners: bool = False
+) -> paddle.Tensor:
+    """Bilinear resizing ``[N,C,h,w] -> [N,C,H,W]`` as two products with matrices; size is H and W."""
+    height, width = spatial_size(x)
+    rows = _interpolation(height, size[0], align_corners)
+    columns = _interpolation(width, size[1], align_corners)
+    return _weighted(x, rows, columns)
 
 
 def add_resized(x: paddle.Tensor, resized: paddle.Tensor) -> paddle.Tensor:
@@ -63,9 +72,9 @@ class AdaptiveMean(nn.Layer):
             return _weighted(x, _bins(height, self.bins), _bins(width, self.bins))
         return F.adaptive_avg_pool2d(x, self.bins)
 
-    def set_export_form(self, on: bool) -> None:
+    def set_export_form(self, form: str | None) -> None:
         """Whether it runs as two products with matrices."""
-        self.export_form = on
+        self.export_form = form is not None
 
 
 class WindowMean(nn.Layer):
@@ -87,8 +96,8 @@ def _weighted(x: paddle.Tensor, rows: paddle.Tensor, columns: paddle.Tensor) -> 
     if rows.dtype != x.dtype:
         rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     # in this order: oneDNN's product of a 4-D map with a 2-D matrix behind it is wrong for a single cell
-    x = paddle.matmul(columns, x.transpose([0, 1, 3, 2]))
-    return paddle.matmul(rows, x.transpose([0, 1, 3, 2]))
+    x = product(columns, x.transpose([0, 1, 3, 2]))
+    return product(rows, x.transpose([0, 1, 3, 2]))
 
 
 def _positions(length: Any) -> paddle.Tensor:
@@ -112,8 +121,9 @@ def _interpolation(length: Any, target: Any, align_corners: bool) -> paddle.Tens
     else:
         source = F.relu((_positions(target) + 0.5) * (size / goal) - 0.5)
         source = source - F.relu(source - (size - 1))
-    distance = paddle.abs(source.unsqueeze(1) - _positions(length).unsqueeze(0))
-    return F.relu(1 - distance)
+    offset = source.unsqueeze(1) - _positions(length).unsqueeze(0)
+    # no abs: Paddle 3 cannot write it in the older format, which int8 takes
+    return F.relu(1 - F.relu(offset) - F.relu(-offset))
 
 
 def _bins(length: Any, bins: int) -> paddle.Tensor:

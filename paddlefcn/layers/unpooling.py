@@ -68,6 +68,6 @@ class IndexedMaxPool(nn.Layer):
         indices = -F.max_pool2d(candidates, 2, 2, ceil_mode=True)
         return pooled, indices.astype("int32")
 
-    def set_export_form(self, on: bool) -> None:
+    def set_export_form(self, form: str | None) -> None:
         """Whether indices are found by comparison."""
-        self.export_form = on
+        self.export_form = form is not None

@@ -7,9 +7,13 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddlefcn.layers.resizing import resize_by_products
 from paddlefcn.layers.sizes import spatial_size
 
 UPSAMPLE_MODES = ("bilinear", "transposed")
+# Paddle computes depthwise transposed convolutions on one thread; from this factor on, two products with
+# matrices are faster: 21 channels to 376x504 by 8 in 7 ms instead of 20. Other runtimes gain nothing.
+_PRODUCTS_FROM = 4
 
 
 def bilinear_kernel(size: int) -> np.ndarray:
@@ -66,7 +70,7 @@ class Upsample(nn.Layer):
         self.kernel = kernel or 2 * factor - factor % 2
         self.padding = (self.kernel - factor) // 2 if padded else 0
         self.groups = 1 if dense and mode == "transposed" else channels
-        self.export_form = False
+        self.export_form: str | None = None
         if mode == "transposed":
             start = _transposed_weight(channels, self.kernel, dense)
             self.weight = self.create_parameter(
@@ -83,15 +87,14 @@ class Upsample(nn.Layer):
             return F.conv2d_transpose(
                 x, self.weight, stride=self.factor, padding=self.padding, groups=self.groups
             )
-        if self.export_form and not self.align_corners:
+        products = self.export_form == "paddle" and self.factor >= _PRODUCTS_FROM
+        if self.export_form and not products and not self.align_corners:
             return self._as_convolution(x)
         height, width = spatial_size(x)
-        return F.interpolate(
-            x,
-            size=[height * self.factor, width * self.factor],
-            mode="bilinear",
-            align_corners=self.align_corners,
-        )
+        size = [height * self.factor, width * self.factor]
+        if products and not self.align_corners:
+            return resize_by_products(x, size)
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
 
     def _as_convolution(self, x: paddle.Tensor) -> paddle.Tensor:
         """The same numbers as bilinear interpolation, borders included, without interpolation.
@@ -108,9 +111,9 @@ class Upsample(nn.Layer):
             groups=self.channels,
         )
 
-    def set_export_form(self, on: bool) -> None:
-        """Whether ``bilinear`` runs as a transposed convolution (no effect with align_corners)."""
-        self.export_form = on and self.mode == "bilinear"
+    def set_export_form(self, form: str | None) -> None:
+        """Whether ``bilinear`` runs as a transposed convolution or as products (never with align_corners)."""
+        self.export_form = form if self.mode == "bilinear" else None
         if self.export_form and not hasattr(self, "export_kernel"):
             kernel = paddle.to_tensor(_transposed_weight(self.channels, self.kernel, False))
             # not persistable: it is a constant, and no checkpoint may come to depend on it

@@ -36,9 +36,9 @@ class Nearest(nn.Layer):
         height, width = spatial_size(x)
         return F.interpolate(x, size=[2 * height, 2 * width], mode="nearest")
 
-    def set_export_form(self, on: bool) -> None:
+    def set_export_form(self, form: str | None) -> None:
         """Whether it runs without interpolation."""
-        self.export_form = on
+        self.export_form = form is not None
 
 
 class Step(nn.Layer):

@@ -10,6 +10,7 @@ import paddle.nn.functional as F
 
 from paddlefcn.backbones import Backbone
 from paddlefcn.layers import AdaptiveMean, ConvBNReLU, Resize, WindowMean, convolution
+from paddlefcn.layers.older_format import sigmoid
 from paddlefcn.models.base import SegmentationModel, check_width
 
 # the paper's average pooling before the gate, for maps of stride 16 of images of 1024x2048
@@ -58,6 +59,6 @@ class LRASPP(SegmentationModel):
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         low, deep = self.backbone(image, self.taps)
         x = self.block(deep)
-        x = x * self.resize(F.sigmoid(self.gate(self.mean(deep))), x)
+        x = x * self.resize(sigmoid(self.gate(self.mean(deep))), x)
         score = self.score_low(low) + self.score_deep(self.resize(x, low))
         return [self.resize(score, image)]

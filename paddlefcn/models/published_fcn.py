@@ -18,6 +18,7 @@ from paddle import nn
 
 from paddlefcn.backbones import Backbone
 from paddlefcn.layers import ConvBNReLU, Upsample, convolution, crop_like
+from paddlefcn.layers.older_format import scaled
 from paddlefcn.models.base import SegmentationModel, check_dropout, check_width
 from paddlefcn.models.fcn import LEARN_UPSAMPLING
 
@@ -150,10 +151,10 @@ class PublishedFCN8s(PublishedFCN):
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         pool3, pool4, pool5 = self.backbone(image, self.taps)
         upscore2 = self.upscore2(self._coarse_score(pool5))
-        score_pool4 = self.score_pool4(pool4 * self.pool4_scale)
+        score_pool4 = self.score_pool4(scaled(pool4, self.pool4_scale))
         fuse_pool4 = upscore2 + crop_like(score_pool4, upscore2, POOL4_OFFSET)
         upscore_pool4 = self.upscore_pool4(fuse_pool4)
-        score_pool3 = self.score_pool3(pool3 * self.pool3_scale)
+        score_pool3 = self.score_pool3(scaled(pool3, self.pool3_scale))
         fuse_pool3 = upscore_pool4 + crop_like(score_pool3, upscore_pool4, POOL3_OFFSET)
         return [self._at_image(self.upscore8(fuse_pool3), image)]
 
