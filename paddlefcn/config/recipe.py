@@ -100,7 +100,7 @@ class DistillationConfig:
     weights: Annotated[str, NotEmpty] | None = None
     export: Annotated[str, NotEmpty] | None = None
     weight: Annotated[float, Range(0)] = 1.0
-    temperature: Annotated[float, Range(0.01, 1000)] = 4.0
+    temperature: Annotated[float, Range(0.01, 1000)] = 1.0
     features: Annotated[float, Range(0)] = 0.0
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ class Distillation:
     Args:
         teacher: images [N, C, H, W], normalised, to logits [N, classes, H, W] that no gradient reaches.
         weight: of the first part, beside the losses of the recipe.
-        temperature: T, above 0.
+        temperature: T, above 0; 1 as in Liu et al., CVPR 2019 (section 3.1).
         features: weight of the second; needs both backbones.
         student_backbone, teacher_backbone: layers that return a list of maps.
     """
@@ -48,7 +48,7 @@ class Distillation:
         teacher: Callable[[paddle.Tensor], paddle.Tensor],
         *,
         weight: float = 1.0,
-        temperature: float = 4.0,
+        temperature: float = 1.0,
         features: float = 0.0,
         student_backbone: nn.Layer | None = None,
         teacher_backbone: nn.Layer | None = None,

@@ -45,8 +45,8 @@ def sigmoid(x: paddle.Tensor) -> paddle.Tensor:
 def scaled(x: paddle.Tensor, factor: float) -> paddle.Tensor:
     """A map times a constant.
 
-    As a product in programs of the older format: oneDNN's int8 merges a `scale` with the pooling before it, and
-    fails where that has a second reader.
+    As a product in programs of the older format: oneDNN's int8 merges a `scale` with the pooling before it,
+    and fails where that has a second reader.
     """
     if factor == 1:
         return x

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import paddle
-import paddle.nn.functional as F
 
 from paddlefcn.backbones import Backbone
 from paddlefcn.layers import AdaptiveMean, ConvBNReLU, Resize, WindowMean, convolution

@@ -8,7 +8,9 @@ import numpy as np
 import paddle
 import pytest
 
+import paddlefcn
 from paddlefcn.commands import main
+from paddlefcn.config import load_config
 from paddlefcn.engine.distillation import Distillation
 
 RNG = np.random.default_rng(0)
@@ -98,3 +100,18 @@ def test_wrong_sections_are_one_line(tiny, tmp_path, capsys, section, message):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_narrow_student_gains_by_its_teacher_over_three_seeds(tmp_path):
+    def score(name, *options):
+        config = load_config("configs/quickstart.yml", [f"train.save_dir={tmp_path / name}", *options])
+        return paddlefcn.train(config).scores["mean_iou"]
+
+    assert score("teacher", "runtime.cpu_accelerator=auto") > 0.95
+    narrow = "model.backbone={type: VGG, arch: [1, 1, 1, 1, 1], width: 2}"
+    student = [narrow, "model.fc_channels=32", "model.dropout=0.0", "train.iters=250", "train.eval_iters=250"]
+    taught = f"distillation={{config: {tmp_path}/teacher/config.yml, weights: {tmp_path}/teacher}}"
+    alone = [score(f"alone_{seed}", *student, f"train.seed={seed}") for seed in range(3)]
+    helped = [score(f"taught_{seed}", *student, taught, f"train.seed={seed}") for seed in range(3)]
+    assert np.mean(helped) > np.mean(alone) + 0.05, (alone, helped)
