@@ -281,7 +281,7 @@ def type_name(hint: Any) -> str:
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a mapping"
     if inner:
-        return f"a list ({type_name(inner[0])} each)"
+        return "a list" if inner[0] is Any else f"a list ({type_name(inner[0])} each)"
     return getattr(hint, "__name__", str(hint))
 
 
@@ -302,13 +302,14 @@ def describe(value: Any) -> str:
     return names.get(type(value), type(value).__name__) + (looks if len(looks) < 60 else f"{looks[:57]}…")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the nearest of the names, or the list of them all."""
+def nearest(name: str, names: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """ "; did you mean 'x'?" for the nearest of the names, or a list: of them all, if none is `listed`."""
     known = sorted(names)
     near = difflib.get_close_matches(str(name), known, 1, 0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    shown = known if listed is None else list(listed)
+    return f"; known: {', '.join(shown)}" if shown else ""
 
 
 def _hints(made: Any) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def test_the_number_of_loss_weights_must_fit_the_models_outputs(write):
     model = build.build_model(config)
     assert len(build.build_losses(config, model).entries[0].weights) == 1
     wrong = load_config(write({"loss": [{"type": "CrossEntropy", "weights": [1.0, 0.4]}]}))
-    with pytest.raises(ConfigError, match=r"loss\.0\.weights: 2 weights, but FCN8s has 1 outputs"):
+    with pytest.raises(ConfigError, match=r"loss\.0\.weights: 2 weights, but FCN8s has 1 output in"):
         build.build_losses(wrong, model)
 
 

@@ -29,7 +29,8 @@ def freeze(model: nn.Layer, names: Sequence[str] = (), *, batch_norm: bool = Fal
     for wanted in names:
         found = {name for name in parameters if _fits(name, wanted)}
         if not found:
-            raise ValueError(f"freeze: no layer or parameter {wanted!r}{nearest(wanted, known)}")
+            parts = [name for name, _ in model.named_children()]
+            raise ValueError(f"freeze: no layer or parameter {wanted!r}{nearest(wanted, known, parts)}")
         frozen |= found
     for prefix, layer in model.named_sublayers():
         if batch_norm and isinstance(layer, BATCH_NORMS):

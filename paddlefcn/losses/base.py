@@ -30,8 +30,11 @@ class Loss(nn.Layer):
 
     def __init__(self, ignore_index: int, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        if class_weights is not None and (not class_weights or min(class_weights) < 0):
-            raise ValueError(f"class_weights {class_weights}: expected one factor of 0 or more a class")
+        if class_weights is not None and (
+            not class_weights or min(class_weights) < 0 or max(class_weights) == 0
+        ):
+            wanted = "one factor of 0 or more a class, not all of them 0"
+            raise ValueError(f"class_weights {class_weights}: expected {wanted}")
         self.ignore_index = ignore_index
         # plain attribute, no buffer: a loss has no state that belongs in a checkpoint
         self.class_weights: paddle.Tensor | None = None

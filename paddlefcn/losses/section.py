@@ -36,7 +36,7 @@ def make_losses(
         if len(weights) != model.num_outputs:
             raise ConfigError(
                 f"{loss.where}.weights: {len(weights)} weights, but {type(model).__name__} has "
-                f"{model.num_outputs} outputs in training, the main one first"
+                f"{model.num_outputs} output{'s' * (model.num_outputs > 1)} in training, the main one first"
             )
         given: dict[str, Any] = {}
         factors = loss.args.get("class_weights")

@@ -38,6 +38,11 @@ def opening_lines(
     ]
     for stage in stages:
         lines += _stage_lines(stage, shared.train_set)
+    average, end = config.train.swa_start, stages[-1].end
+    if average is not None and average > end:
+        lines.append(
+            f"note: train.swa_start {average} lies beyond the run's {end} iterations: none is averaged"
+        )
     return lines
 
 

@@ -96,6 +96,7 @@ def test_without_counts_a_rule_gives_no_weights(tiny):
         ("{from: data, rule: medain}", "loss.0.class_weights.rule: expected one of inverse, log"),
         ("{from: data}", "loss.0.class_weights.rule: expected one of inverse, log"),
         ("{from: masks, rule: log}", "loss.0.class_weights.from: expected data, got text 'masks'"),
+        ("[0, 0, 0, 0, 0, 0]", "expected one factor of 0 or more a class, not all of them 0"),
         ("{from: data, role: log}", "loss.0.class_weights: unknown key 'role'; did you mean 'rule'?"),
         ("{from: data, rule: log, beta: 0.9}", "loss.0.class_weights.beta: 0 or more and less than 1, of"),
         ("{from: data, rule: effective, beta: 1.5}", "loss.0.class_weights.beta: 0 or more and less"),

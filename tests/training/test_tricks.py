@@ -251,7 +251,12 @@ def test_a_run_that_ended_early_is_finished(tiny, tmp_path, capsys):
             "train.freeze=[backbon]",
             "train: freeze: no layer or parameter 'backbon'; did you mean 'backbone'?",
         ),
+        (
+            "train.freeze=[nothing]",
+            "train: freeze: no layer or parameter 'nothing'; known: backbone, fc6, fc7, dropout, score_fr, ",
+        ),
         ("train.sizes=[{until: 3}]", "train.sizes.0: a phase needs 'scale'"),
+        ("train.sizes=3", "train.sizes: expected a list, got an integer 3"),
         (
             "train.sizes=[{until: 3, scale: 2.0}]",
             "train.sizes.0: scale 2.0: expected a number above 0, up to 1",
