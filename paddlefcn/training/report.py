@@ -38,10 +38,10 @@ def opening_lines(
     ]
     for stage in stages:
         lines += _stage_lines(stage, shared.train_set)
-    average, end = config.train.swa_start, stages[-1].end
-    if average is not None and average > end:
+    start, end = config.train.swa_start, stages[-1].end
+    if start is not None and start > end:
         lines.append(
-            f"note: train.swa_start {average} lies beyond the run's {end} iterations: none is averaged"
+            f"note: train.swa_start {start} is never reached in {end} iterations: nothing is averaged"
         )
     return lines
 

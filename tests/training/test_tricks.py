@@ -216,6 +216,11 @@ EVERYTHING = (
 )
 
 
+def test_an_average_that_never_begins_is_said(tiny, capsys):
+    assert main(["train", *tiny("train.iters=1", "train.swa_start=9")]) == 0
+    assert "note: train.swa_start 9 is never reached in 1 iterations: nothing" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("average", ["train.ema_decay=0.9", "train.swa_start=3"])
 def test_a_run_with_everything_on_resumes_to_the_same_bits(tiny, tmp_path, average, capsys):
     options = tiny(*EVERYTHING, average, "train.keep=9", f"train.save_dir={tmp_path / 'whole'}")
