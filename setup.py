@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
-TEST = ["pytest>=7.4", "hypothesis>=6.80", "scipy>=1.10"]
+TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "scipy>=1.10"]
 
 
 def requirements(name: str) -> list:
