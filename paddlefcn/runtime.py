@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -34,7 +35,8 @@ _made: dict[str, str] = {}  # what was set here: the environment is the process'
 
 
 def prepare(*, leave_processor: bool = False) -> dict[str, str]:
-    """Sets threads, the MKL path for AMD processors and log levels, then imports paddle quietly.
+    """Sets threads, the MKL path for AMD processors, what is done with freed memory, and log levels; then
+    imports paddle quietly.
 
     What the user set stays. With `leave_processor` only the logs are made quiet. Returns the settings
     made, by this call or an earlier one, for the log; none where paddle was imported before.
@@ -59,6 +61,8 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
         if name not in os.environ and not leave_processor:
             os.environ[name] = value
             _made[name] = value
+    if not leave_processor:
+        _made.update(_keep_freed_memory())
     os.environ.setdefault("GLOG_minloglevel", "2")
     for message in _QUIET:
         warnings.filterwarnings("ignore", message=message)
@@ -72,6 +76,31 @@ def prepare(*, leave_processor: bool = False) -> dict[str, str]:
             f"paddle cannot be imported ({error}); pip install paddlepaddle, or paddlepaddle-gpu"
         ) from error
     return dict(_made)
+
+
+# glibc's option, the variable that means the same, and values of which the first that it takes counts
+_MALLOC = (
+    (-1, "MALLOC_TRIM_THRESHOLD_", (2**31 - 1,)),
+    (-3, "MALLOC_MMAP_THRESHOLD_", (2**30, 2**25)),
+)
+
+
+def _keep_freed_memory() -> dict[str, str]:
+    """Tells glibc to keep freed memory for the next allocation; returns what was set, as variables.
+
+    Otherwise it gives large blocks back to the system, which has to clear them whenever they come again: for
+    every training step and every image. Processes that are started from here inherit it.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return {}
+    mallopt = ctypes.CDLL(None).mallopt
+    made = {}
+    for option, name, values in _MALLOC:
+        taken = next((value for value in values if name not in os.environ and mallopt(option, value)), None)
+        if taken is not None:
+            made[name] = str(taken)
+    os.environ.update(made)
+    return made
 
 
 def select_device(name: str | None) -> str:

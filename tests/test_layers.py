@@ -51,8 +51,12 @@ def test_both_export_forms_equal_interpolation_borders_included(factor, size):
     layer = Upsample(5, factor)
     x = noise(2, 5, *size)
     expected = layer(x)
+    like = noise(2, 1, size[0] * factor - 1, max(1, (size[1] - 1) * factor))
     for form in ("paddle", "onnx"):
         use_export_form(layer, form)
+        window = layer(x, like)
+        assert window.shape == [2, 5, *like.shape[2:]]
+        assert relative_error(window, expected[:, :, : like.shape[2], : like.shape[3]]) < 1e-6
         got = layer(x)
         assert got.shape == [2, 5, size[0] * factor, size[1] * factor]
         assert relative_error(got, expected) < 1e-6

@@ -29,7 +29,7 @@ from paddlefcn.accelerator.operators import (
 )
 from paddlefcn.accelerator.transposed import Transposed, can_transpose, transposed_convolve
 from paddlefcn.backbones.resnet import BasicBlock, Bottleneck
-from paddlefcn.layers import CeilMaxPool, ConvBNReLU, Join, SeparableConvBNReLU, Upsample
+from paddlefcn.layers import CeilMaxPool, ConvBNReLU, Join, SeparableConvBNReLU, Upsample, crop_like
 
 _BF16_WORTH = 8  # input channels; below, rounding costs more than it gains
 
@@ -136,11 +136,12 @@ class _Maker:
         return _convolution_forward(_Unit(self.kernels, geometry, False))
 
     def _transposed(self, layer: Any) -> Forward | None:
-        found = _upsampling(layer) if isinstance(layer, Upsample) else _transposed_geometry(layer)
+        upsampling = isinstance(layer, Upsample)
+        found = _upsampling(layer) if upsampling else _transposed_geometry(layer)
         if found is None:
             return None
         self.convolutions += 1
-        return _transposed_forward(self.kernels, found)
+        return (_upsampling_forward if upsampling else _transposed_forward)(self.kernels, found)
 
 
 class _Unit:
@@ -231,6 +232,16 @@ def _transposed_forward(kernels: Kernels, layer: Transposed) -> Forward:
         if not _is_plain(x) or not can_transpose(kernels, layer, tuple(x.shape)):
             return type(self).forward(self, x)
         return transposed_convolve(kernels, layer, x, self.weight, getattr(self, "bias", None))
+
+    return forward
+
+
+def _upsampling_forward(kernels: Kernels, layer: Transposed) -> Forward:
+    def forward(self: Any, x: paddle.Tensor, like: paddle.Tensor | None = None) -> paddle.Tensor:
+        if not _is_plain(x) or not can_transpose(kernels, layer, tuple(x.shape)):
+            return type(self).forward(self, x, like)
+        whole = transposed_convolve(kernels, layer, x, self.weight, None)
+        return whole if like is None else crop_like(whole, like)
 
     return forward
 

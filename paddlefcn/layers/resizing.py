@@ -38,12 +38,22 @@ class Resize(nn.Layer):
 
 
 def resize_by_products(
-    x: paddle.Tensor, size: Sequence[Any], *, align_corners: bool = False
+    x: paddle.Tensor,
+    size: Sequence[Any],
+    *,
+    align_corners: bool = False,
+    window: Sequence[Any] = (None, None),
 ) -> paddle.Tensor:
-    """Bilinear resizing ``[N,C,h,w] -> [N,C,H,W]`` as two products with matrices; size is H and W."""
+    """Bilinear resizing ``[N,C,h,w] -> [N,C,H,W]`` as two products with matrices.
+
+    Args:
+        x: the map.
+        size: H and W.
+        window: how much of both is wanted, from the top left; all of it if None.
+    """
     height, width = spatial_size(x)
-    rows = _interpolation(height, size[0], align_corners)
-    columns = _interpolation(width, size[1], align_corners)
+    rows = _interpolation(height, size[0], align_corners)[: window[0]]
+    columns = _interpolation(width, size[1], align_corners)[: window[1]]
     return _weighted(x, rows, columns)
 
 

@@ -8,7 +8,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from paddlefcn.layers.resizing import resize_by_products
-from paddlefcn.layers.sizes import spatial_size
+from paddlefcn.layers.sizes import crop_like, spatial_size
 
 UPSAMPLE_MODES = ("bilinear", "transposed")
 # Paddle computes depthwise transposed convolutions on one thread; from this factor on, two products with
@@ -82,19 +82,26 @@ class Upsample(nn.Layer):
         """What `print(model)` shows of the layer."""
         return f"{self.channels}, factor={self.factor}, mode={self.mode}, kernel={self.kernel}"
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+    def forward(self, x: paddle.Tensor, like: paddle.Tensor | None = None) -> paddle.Tensor:
+        """All of it, or the window from the top left that has the height and width of ``like``."""
+        if self.export_form == "paddle" and self.factor >= _PRODUCTS_FROM and not self.align_corners:
+            window = (None, None) if like is None else spatial_size(like)
+            return resize_by_products(x, self._size(x), window=window)
+        whole = self._whole(x)
+        return whole if like is None else crop_like(whole, like)
+
+    def _whole(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.mode == "transposed":
             return F.conv2d_transpose(
                 x, self.weight, stride=self.factor, padding=self.padding, groups=self.groups
             )
-        products = self.export_form == "paddle" and self.factor >= _PRODUCTS_FROM
-        if self.export_form and not products and not self.align_corners:
+        if self.export_form and not self.align_corners:
             return self._as_convolution(x)
+        return F.interpolate(x, size=self._size(x), mode="bilinear", align_corners=self.align_corners)
+
+    def _size(self, x: paddle.Tensor) -> list[int]:
         height, width = spatial_size(x)
-        size = [height * self.factor, width * self.factor]
-        if products and not self.align_corners:
-            return resize_by_products(x, size)
-        return F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
+        return [height * self.factor, width * self.factor]
 
     def _as_convolution(self, x: paddle.Tensor) -> paddle.Tensor:
         """The same numbers as bilinear interpolation, borders included, without interpolation.

@@ -14,7 +14,7 @@ import paddle
 from paddle import nn
 
 from paddlefcn.backbones import Backbone
-from paddlefcn.layers import ConvBNReLU, Upsample, convolution, crop_like
+from paddlefcn.layers import ConvBNReLU, Upsample, convolution
 from paddlefcn.layers.older_format import scaled
 from paddlefcn.models.base import SegmentationModel, check_dropout, check_strides, check_width
 from paddlefcn.models.heads import AUXILIARY_WEIGHT
@@ -113,7 +113,7 @@ class FCN32s(FCN):
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         (pool5,) = self.backbone(image, self.taps)
         score32 = self._coarse_score(pool5)
-        return [crop_like(self.upscore32(score32), image)]
+        return [self.upscore32(score32, image)]
 
 
 class FCN16s(FCN):
@@ -138,10 +138,10 @@ class FCN16s(FCN):
         pool4, pool5 = self.backbone(image, self.taps)
         score32 = self._coarse_score(pool5)
         score_pool4 = self.score_pool4(pool4)
-        score16 = crop_like(self.upscore2(score32), score_pool4) + score_pool4
-        outputs = [crop_like(self.upscore16(score16), image)]
+        score16 = self.upscore2(score32, score_pool4) + score_pool4
+        outputs = [self.upscore16(score16, image)]
         if self.training and self.upscore32 is not None:
-            outputs.append(crop_like(self.upscore32(score32), image))
+            outputs.append(self.upscore32(score32, image))
         return outputs
 
 
@@ -172,13 +172,13 @@ class FCN8s(FCN):
         pool3, pool4, pool5 = self.backbone(image, self.taps)
         score32 = self._coarse_score(pool5)
         score_pool4 = self.score_pool4(scaled(pool4, self.pool4_scale))
-        score16 = crop_like(self.upscore2(score32), score_pool4) + score_pool4
+        score16 = self.upscore2(score32, score_pool4) + score_pool4
         score_pool3 = self.score_pool3(scaled(pool3, self.pool3_scale))
-        score8 = crop_like(self.upscore_pool4(score16), score_pool3) + score_pool3
-        outputs = [crop_like(self.upscore8(score8), image)]
+        score8 = self.upscore_pool4(score16, score_pool3) + score_pool3
+        outputs = [self.upscore8(score8, image)]
         if self.training and self.upscore16 is not None and self.upscore32 is not None:
-            outputs.append(crop_like(self.upscore16(score16), image))
-            outputs.append(crop_like(self.upscore32(score32), image))
+            outputs.append(self.upscore16(score16, image))
+            outputs.append(self.upscore32(score32, image))
         return outputs
 
 

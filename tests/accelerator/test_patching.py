@@ -126,6 +126,19 @@ def test_transposed_convolutions_are_covered(kernels):
         np.testing.assert_allclose(layer(x).numpy(), wanted, atol=1e-5)
 
 
+def test_a_window_of_an_upsampled_map_comes_from_the_kernels_too(kernels, monkeypatch):
+    from paddlefcn.accelerator.patching import put_under
+
+    x, like = paddle.randn([1, 6, 7, 9]), paddle.zeros([1, 3, 27, 33])
+    layer = Upsample(6, 4, mode="transposed")
+    wanted = layer(x, like).numpy()
+    put_under(layer, kernels)
+    monkeypatch.setattr(Upsample, "forward", None)  # not asked
+    found = layer(x, like)
+    assert found.shape == [1, 6, 27, 33]
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
+
+
 def test_a_size_asked_of_a_transposed_convolution_is_given(kernels):
     from paddlefcn.accelerator.patching import put_under
 
