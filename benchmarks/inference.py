@@ -86,7 +86,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             rows += _measure(name, Path(folder), args, failed)
-    for runtime in RUNTIMES:
+    for runtime in args.only or RUNTIMES:
         if not _installed(runtime, args):
             more = " (--torch-python)" if runtime == "pytorch" else ""
             print(f"not installed, left out: {runtime}{more}")

@@ -50,7 +50,8 @@ def write_palette_png(path: str | Path, labels: np.ndarray, classes: Classes) ->
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """An RGB picture [H, W, 3] uint8 as PNG, written whole or not at all."""
-    write_bytes(path, _png(Image.fromarray(picture)))
+    # trying harder makes photographs no smaller: level 6 takes three times as long for half a per cent
+    write_bytes(path, _png(Image.fromarray(picture), compress_level=1))
 
 
 def colourize(labels: np.ndarray, classes: Classes) -> np.ndarray:
@@ -287,7 +288,7 @@ def _padded(picture: np.ndarray, height: int, width: int | None = None) -> np.nd
     return np.pad(picture, ((0, below), (0, right), (0, 0)), constant_values=255)
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, compress_level: int = 6) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=compress_level)
     return buffer.getvalue()
