@@ -80,7 +80,7 @@ def test_the_two_commands_stand_behind_their_markers(page):
     found = dict(re.findall(r"^<!-- run: (\w+) -->\n```bash\n(.*?)```", text, re.M | re.S))
     assert found == {
         "quickstart": "pip install -e . && python tools/train.py -c configs/quickstart.yml\n",
-        "tests": "pip install -e '.[test]' && pytest\n",
+        "tests": "pip install -e '.[test]' && pytest -n 2 --dist loadfile\n",
     }
 
 
