@@ -84,11 +84,15 @@ class Upsample(nn.Layer):
 
     def forward(self, x: paddle.Tensor, like: paddle.Tensor | None = None) -> paddle.Tensor:
         """All of it, or the window from the top left that has the height and width of ``like``."""
-        if self.export_form == "paddle" and self.factor >= _PRODUCTS_FROM and not self.align_corners:
+        if self._by_products:
             window = (None, None) if like is None else spatial_size(like)
             return resize_by_products(x, self._size(x), window=window)
         whole = self._whole(x)
         return whole if like is None else crop_like(whole, like)
+
+    @property
+    def _by_products(self) -> bool:
+        return self.export_form == "paddle" and self.factor >= _PRODUCTS_FROM and not self.align_corners
 
     def _whole(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.mode == "transposed":
@@ -121,7 +125,7 @@ class Upsample(nn.Layer):
     def set_export_form(self, form: str | None) -> None:
         """Whether ``bilinear`` runs as a transposed convolution or as products (never with align_corners)."""
         self.export_form = form if self.mode == "bilinear" else None
-        if self.export_form and not hasattr(self, "export_kernel"):
+        if self.export_form and not self._by_products and not hasattr(self, "export_kernel"):
             kernel = paddle.to_tensor(_transposed_weight(self.channels, self.kernel, False))
             # not persistable: it is a constant, and no checkpoint may come to depend on it
             self.register_buffer("export_kernel", kernel, persistable=False)
